@@ -1,0 +1,1 @@
+"""Maker-checker control for loyalty points."""

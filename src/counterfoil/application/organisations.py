@@ -1,0 +1,59 @@
+"""The snapshots of organisations that this process holds."""
+
+from __future__ import annotations
+
+import asyncio
+
+from counterfoil.domain.organisations import Organisation
+from counterfoil.storage import organisations
+from counterfoil.storage.database import Pool, acquire
+
+
+class Organisations:
+    """Loads an organisation once and keeps it until somebody sees another version in the database.
+
+    Every verb and every read compares the version and calls `forget`, so that a revoked grant or a
+    changed password counts with the next call on every node.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._snapshots: dict[int, Organisation] = {}
+        self._logins: dict[str, int] = {}
+        self._loading: dict[int, asyncio.Task[Organisation | None]] = {}
+
+    async def current(self, org_id: int) -> Organisation | None:
+        """The snapshot, loaded if this process has none; concurrent callers share one load."""
+        snapshot = self._snapshots.get(org_id)
+        if snapshot is not None:
+            return snapshot
+        task = self._loading.get(org_id)
+        if task is None:
+            task = self._loading[org_id] = asyncio.create_task(self._load(org_id))
+        return await asyncio.shield(task)
+
+    async def _load(self, org_id: int) -> Organisation | None:
+        try:
+            async with acquire(self._pool) as connection:
+                snapshot = await organisations.find_organisation(connection, org_id)
+        finally:
+            del self._loading[org_id]
+        if snapshot is not None:
+            self._snapshots[org_id] = snapshot
+        return snapshot
+
+    async def organisation_of(self, login: str) -> int | None:
+        """The organisation of a login; unknown logins are looked up each time."""
+        org_id = self._logins.get(login)
+        if org_id is None:
+            async with acquire(self._pool) as connection:
+                org_id = await organisations.find_organisation_of_login(connection, login)
+            if org_id is not None:
+                self._logins[login] = org_id
+        return org_id
+
+    def forget(self, org_id: int, version_seen: int) -> None:
+        """Drop the snapshot when the database has another version."""
+        snapshot = self._snapshots.get(org_id)
+        if snapshot is not None and snapshot.version != version_seen:
+            del self._snapshots[org_id]

@@ -1,0 +1,82 @@
+"""The verbs on points that are asked for directly, each over a list of commands in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from counterfoil.application.requests import Ledger, Stale
+from counterfoil.domain import redemptions as rules
+from counterfoil.domain.intouch_answers import Outcome
+from counterfoil.domain.organisations import Organisation
+from counterfoil.domain.payloads import points_text
+from counterfoil.domain.redemptions import Redeem
+from counterfoil.domain.refusals import Refusal
+from counterfoil.domain.seals import make_event
+from counterfoil.storage import members
+from counterfoil.storage.changes import Changes, write
+from counterfoil.storage.database import Tx
+
+RedeemOutcome = Outcome | Stale | Refusal
+
+
+async def redeem_points(
+    tx: Tx, organisation: Organisation, commands: Sequence[Redeem]
+) -> list[RedeemOutcome]:
+    """Each command redeems at once or changes nothing."""
+    loaded = await members.lock_for_redemption(tx, organisation.org_id, commands)
+    changes = Changes()
+    ledger = Ledger(organisation, loaded.now, changes)
+    references: set[str] = set()
+    outcomes: list[RedeemOutcome] = []
+    for command, file in zip(commands, loaded.files, strict=True):
+        if file.written is not None:
+            outcomes.append(rules.replayed(organisation, command, file.account, file.written))
+            continue
+        if loaded.organisation_version != organisation.version or (
+            command.actor.organisation_version != organisation.version
+        ):
+            outcomes.append(Stale(loaded.organisation_version))
+            continue
+        refused = rules.may_redeem_directly(command.actor)
+        if refused is not None:
+            outcomes.append(refused)
+            continue
+        account = ledger.account(file.account, command.redeem_id)
+        reference = command.asked.external_reference
+        result = rules.redeem(
+            organisation,
+            command,
+            account,
+            reference_used=file.reference_used or reference in references,
+            redemption_id=file.redemption_id,
+            now=loaded.now,
+        )
+        outcomes.append(result.outcome)
+        if result.change is None or result.outcome.redemption_id is None:
+            continue
+        if reference is not None:
+            references.add(reference)
+        ledger.move(result.change.account, result.change.journals, result.change.holds, command.redeem_id)
+        changes.redemptions.append((
+            result.outcome.redemption_id, result.change.account.member_id, None, command.asked.points, reference,
+            command.asked.transaction_number, command.asked.notes, command.actor.login, loaded.now,
+        ))  # fmt: skip
+        changes.add_event(
+            make_event(
+                command.redeem_id,
+                command.redeem_id,
+                "redeemed_directly",
+                loaded.now,
+                command.salt,
+                {
+                    "login": command.actor.login,
+                    "org": organisation.org_id,
+                    "points": points_text(command.asked.points),
+                    "redemption": result.outcome.redemption_id,
+                },
+                {"member": command.asked.identifier_value, "actor": command.actor.user_name},
+            )
+        )
+    ledger.finish()
+    await write(tx, organisation.org_id, changes)
+    return outcomes

@@ -1,0 +1,321 @@
+"""The verbs on requests. Each takes a list of commands in one transaction: lock the set, decide, write the set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+from counterfoil.domain import points
+from counterfoil.domain import requests as rules
+from counterfoil.domain.access import Actor
+from counterfoil.domain.organisations import Organisation
+from counterfoil.domain.payloads import points_text
+from counterfoil.domain.points import MemberAccount
+from counterfoil.domain.refusals import NotPermitted, Refusal
+from counterfoil.domain.requests import Decide, Decided, NeedsTillCheck, Request, Submit, Submitted
+from counterfoil.domain.seals import make_event
+from counterfoil.storage import requests
+from counterfoil.storage.accounts import Loaded
+from counterfoil.storage.changes import Changes, write
+from counterfoil.storage.database import Tx
+
+CREATE_PATH = "/api_gateway/v2/request-workflow"
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The organisation changed since the command was prepared: prepare it again with a fresh snapshot."""
+
+    organisation_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The idempotency key was used before for the same content: this request is the answer."""
+
+    request_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class KeyConflict:
+    """The idempotency key was used before for other content: that of this request."""
+
+    request_id: UUID
+
+
+SubmitOutcome = Request | Replayed | KeyConflict | Stale | Refusal
+DecideOutcome = Request | NeedsTillCheck | Stale | Refusal
+
+
+class Ledger:
+    """The member accounts of one batch, folded command by command, and what became of them."""
+
+    def __init__(self, organisation: Organisation, now: datetime, changes: Changes) -> None:
+        self._organisation = organisation
+        self._now = now
+        self._changes = changes
+        self._before: dict[int, MemberAccount] = {}
+        self._after: dict[int, MemberAccount] = {}
+
+    def account(self, loaded: MemberAccount | None, first_id: UUID) -> MemberAccount | None:
+        """The account as the batch has left it so far; at first sight, what is due is settled."""
+        if loaded is None:
+            return None
+        if loaded.member_id not in self._before:
+            self._before[loaded.member_id] = loaded
+            change = points.settle_due(
+                loaded, now=self._now, grace_hours=self._organisation.programme.release_grace_hours
+            )
+            self.move(change.account, change.journals, change.holds, first_id)
+        return self._after[loaded.member_id]
+
+    def move(
+        self,
+        account: MemberAccount | None,
+        journals: Sequence[points.Journal],
+        holds: Sequence[points.Hold],
+        first_id: UUID,
+    ) -> None:
+        """Keep what one command did."""
+        if account is None:
+            return
+        self._after[account.member_id] = account
+        self._changes.add_journals(first_id, journals, self._now)
+        self._changes.add_holds(account.member_id, holds)
+
+    def finish(self) -> None:
+        """Hand the changed accounts over for writing."""
+        for member_id, before in self._before.items():
+            self._changes.change_account(before, self._after[member_id])
+
+
+async def submit_requests(
+    tx: Tx, organisation: Organisation, commands: Sequence[Submit]
+) -> list[SubmitOutcome]:
+    """Each command becomes a pending request with its points set aside, or a refusal that changes nothing."""
+    keys = [
+        (each.actor.login, CREATE_PATH, each.idempotency_key, each.idempotency_digest, each.request_id)
+        for each in commands
+        if each.idempotency_key is not None
+    ]
+    if keys:
+        await requests.insert_idempotency_keys(tx, organisation.org_id, sorted(keys))
+    loaded = await requests.lock_for_submission(tx, organisation.org_id, commands, CREATE_PATH)
+    changes = Changes()
+    ledger = Ledger(organisation, loaded.now, changes)
+    outcomes: list[SubmitOutcome] = []
+    references: dict[tuple[str, str], UUID] = {}
+    for command, file in zip(commands, loaded.files, strict=True):
+        outcome = _submit_one(organisation, command, file, loaded, ledger, changes, references)
+        if command.idempotency_key is not None and not isinstance(outcome, Request | Replayed):
+            changes.freed_keys.append(
+                (command.request_id, command.actor.login, CREATE_PATH, command.idempotency_key)
+            )
+        outcomes.append(outcome)
+    ledger.finish()
+    await write(tx, organisation.org_id, changes)
+    return outcomes
+
+
+def _submit_one(
+    organisation: Organisation,
+    command: Submit,
+    file: requests.SubmissionFile,
+    loaded: Loaded[requests.SubmissionFile],
+    ledger: Ledger,
+    changes: Changes,
+    references: dict[tuple[str, str], UUID],
+) -> SubmitOutcome:
+    if file.already_written:
+        return Replayed(command.request_id)
+    if command.idempotency_key is not None and file.key_request_id != command.request_id:
+        if file.key_request_id is None:
+            return Stale(loaded.organisation_version)
+        if file.key_digest == command.idempotency_digest:
+            return Replayed(file.key_request_id)
+        return KeyConflict(file.key_request_id)
+    if (
+        loaded.organisation_version != organisation.version
+        or command.actor.organisation_version != organisation.version
+    ):
+        return Stale(loaded.organisation_version)
+    account = ledger.account(file.account, command.request_id)
+    place = (command.host_id, command.redemption.external_reference or "")
+    result = rules.submit(
+        organisation,
+        command,
+        account,
+        digest=request_digest(command, organisation),
+        duplicate_of=file.duplicate_of or references.get(place),
+        now=loaded.now,
+    )
+    if isinstance(result, Refusal):
+        if isinstance(result, NotPermitted):
+            _add_refused(changes, command.request_id, command.request_id, "submission_refused", command.actor,
+                         command.salt, loaded.now, result)  # fmt: skip
+        return result
+    if place[1]:
+        references.setdefault(place, command.request_id)
+    ledger.move(result.account, result.journals, result.holds, command.request_id)
+    _add_submitted(organisation, command, result, changes)
+    return result.request
+
+
+def request_digest(command: Submit, organisation: Organisation) -> bytes:
+    """The digest of what is approved: content with header values as MACs, host and policy revision."""
+    policy = organisation.policy.revision if organisation.policy else 0
+    return sha256(
+        b"%b|%s|%d|%d" % (command.content_digest, command.host_id.encode(), command.host_revision, policy)
+    ).digest()
+
+
+def _add_submitted(organisation: Organisation, command: Submit, result: Submitted, changes: Changes) -> None:
+    request = result.request
+    policy_revision = organisation.policy.revision if organisation.policy else 0
+    requirement = b'[{"count":%d,"right":"CanCheckRequest"}]' % request.approvals_required
+    changes.add_request(request, command, requirement, policy_revision)
+    changes.add_event(
+        make_event(
+            request.request_id,
+            request.request_id,
+            "submitted",
+            request.started_at,
+            command.salt,
+            {
+                "digest": request.digest.hex(),
+                "flags": list(request.flags),
+                "host": f"{request.host_id}@{request.host_revision}",
+                "login": command.actor.login,
+                "org": organisation.org_id,
+                "points": points_text(request.points),
+                "policy": policy_revision,
+                "state": request.state,
+                "type": request.request_type,
+                "unit": request.unit_id,
+            },
+            {
+                "maker": f"{request.maker_person_id} {request.maker_user_name}",
+                "member": request.identifier_value,
+            },
+        )
+    )
+
+
+def _add_refused(
+    changes: Changes,
+    subject_id: UUID,
+    event_id: UUID,
+    kind: str,
+    actor: Actor,
+    salt: bytes,
+    now: datetime,
+    refusal: Refusal,
+) -> None:
+    """The audit line of a refused access: all that a refused command leaves behind."""
+    changes.add_event(
+        make_event(
+            subject_id,
+            event_id,
+            kind,
+            now,
+            salt,
+            {"code": refusal.code, "login": actor.login, "org": actor.org_id},
+            {"actor": f"{actor.person_id} {actor.user_name}"},
+        )
+    )
+
+
+async def decide_requests(
+    tx: Tx, organisation: Organisation, commands: Sequence[Decide]
+) -> list[DecideOutcome]:
+    """Each command adds one voice; the last approval executes on the built-in ledger in this transaction."""
+    loaded = await requests.lock_for_decision(tx, organisation.org_id, commands)
+    changes = Changes()
+    ledger = Ledger(organisation, loaded.now, changes)
+    current: dict[UUID, Request] = {}
+    closed_holds: set[UUID] = set()
+    references: set[str] = set()
+    voted: dict[UUID, Request] = {}
+    outcomes: list[DecideOutcome] = []
+    for command, file in zip(commands, loaded.files, strict=True):
+        if file.already_written and file.request is not None:
+            outcomes.append(file.request)
+            continue
+        if (
+            loaded.organisation_version != organisation.version
+            or command.actor.organisation_version != organisation.version
+        ):
+            outcomes.append(Stale(loaded.organisation_version))
+            continue
+        account = ledger.account(file.account, command.decision_id)
+        request = current.get(command.request_id, file.request)
+        hold = file.hold
+        if hold is not None and (command.request_id in closed_holds or hold.expires_at <= loaded.now):
+            hold = None
+        result = rules.decide(
+            organisation,
+            request,
+            command,
+            account,
+            hold,
+            reference_used=file.reference_used
+            or (request is not None and request.external_reference in references),
+            redemption_id=file.redemption_id,
+            now=loaded.now,
+        )
+        if not isinstance(result, Decided):
+            if isinstance(result, NotPermitted):
+                _add_refused(changes, command.request_id, command.decision_id, "decision_refused", command.actor,
+                             command.salt, loaded.now, result)  # fmt: skip
+            outcomes.append(result)
+            continue
+        decided = result.request
+        current[command.request_id] = voted[command.request_id] = decided
+        closed_holds.update(each.request_id for each in result.holds)
+        if decided.outcome is not None and decided.outcome.succeeded and decided.external_reference:
+            references.add(decided.external_reference)
+        ledger.move(result.account, result.journals, result.holds, command.decision_id)
+        _add_decided(organisation, command, result, changes)
+        outcomes.append(decided)
+    for request in voted.values():
+        changes.change_request(request)
+    ledger.finish()
+    await write(tx, organisation.org_id, changes)
+    return outcomes
+
+
+def _add_decided(organisation: Organisation, command: Decide, result: Decided, changes: Changes) -> None:
+    request, decision, outcome = result.request, result.decision, result.request.outcome
+    changes.add_decision(request, decision)
+    facts: dict[str, Any] = {
+        "digest": request.digest.hex(),
+        "org": organisation.org_id,
+        "state": request.state,
+        "verdict": decision.verdict,
+        "voices": len(request.decisions),
+        "login": command.actor.login,
+    }
+    if outcome is not None:
+        facts["code"] = outcome.code
+        if outcome.redemption_id is not None and result.asked is not None and result.account is not None:
+            facts["redemption"] = outcome.redemption_id
+            changes.redemptions.append((
+                outcome.redemption_id, result.account.member_id, request.request_id, request.points,
+                request.external_reference, result.asked.transaction_number, result.asked.notes, outcome.till,
+                decision.decided_at,
+            ))  # fmt: skip
+    changes.add_event(
+        make_event(
+            request.request_id,
+            command.decision_id,
+            request.state if request.ended_at else "voice",
+            decision.decided_at,
+            command.salt,
+            facts,
+            {"checker": f"{decision.person_id} {decision.user_name}", "message": decision.message},
+        )
+    )

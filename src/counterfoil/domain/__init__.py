@@ -1,0 +1,1 @@
+"""The rules. Pure: no IO, no clock, no random, no framework."""

@@ -1,0 +1,292 @@
+"""Who may ask and who may decide, judged over one organisation's units and grants.
+
+Units form two trees that meet at the stores: a store has a zone parent and a concept parent, a till
+has a store. A grant at a unit counts for everything below it, along both trees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from counterfoil.domain.refusals import InvalidPayload, NobodyCanCheck, NotPermitted, Refusal, SelfApproval
+
+if TYPE_CHECKING:
+    from counterfoil.domain.organisations import Organisation
+
+
+class Right(StrEnum):
+    """What a grant or a credential allows."""
+
+    MAKE = "CanMakeRequest"
+    CHECK = "CanCheckRequest"
+    MOVE_DIRECTLY = "CanMovePointsDirectly"
+
+
+class UnitKind(StrEnum):
+    """The four kinds of organisation unit."""
+
+    ZONE = "zone"
+    CONCEPT = "concept"
+    STORE = "store"
+    TILL = "till"
+
+
+@dataclass(frozen=True, slots=True)
+class OrgUnit:
+    """A zone, concept, store or till; which parents it has depends on its kind."""
+
+    unit_id: int
+    kind: UnitKind
+    name: str
+    code: str | None = None
+    zone_parent_id: int | None = None
+    concept_parent_id: int | None = None
+    store_id: int | None = None
+    active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A right of a person at a unit and below; `unit_id` None is the whole organisation."""
+
+    grant_id: str
+    person_id: str
+    access_right: Right
+    unit_id: int | None = None
+    request_type: str | None = None
+    points_max: int | None = None
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+
+    def covers(self, request_type: str, points: int, now: datetime) -> bool:
+        """Whether the grant counts for this type and amount at this time; valid_until is exclusive."""
+        return (
+            self.request_type in (None, request_type)
+            and (self.points_max is None or points <= self.points_max)
+            and (self.valid_from is None or self.valid_from <= now)
+            and (self.valid_until is None or now < self.valid_until)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """An authenticated caller: the calling system and, where a user token came along, the person's user."""
+
+    org_id: int
+    organisation_version: int
+    login: str
+    login_rights: frozenset[str]
+    login_person_id: str | None
+    login_user_id: int
+    person_id: str | None
+    user_id: int
+    user_name: str
+    has_user: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a request is made, resolved to the organisation's own units."""
+
+    unit_id: int
+    till_id: int | None
+    store_id: int | None
+    zone_id: int | None
+    concept_id: int | None
+    mismatched: tuple[str, ...] = ()
+
+
+ENTITY_FIELDS = (
+    ("tillId", UnitKind.TILL),
+    ("storeId", UnitKind.STORE),
+    ("zoneId", UnitKind.ZONE),
+    ("conceptId", UnitKind.CONCEPT),
+)
+
+
+def units_above(units: Mapping[int, OrgUnit], unit_id: int) -> Iterator[int]:
+    """The unit itself, then every unit above it along both trees, each once."""
+    seen: set[int] = set()
+    waiting = [unit_id]
+    while waiting:
+        current = waiting.pop()
+        if current in seen or current not in units:
+            continue
+        seen.add(current)
+        yield current
+        unit = units[current]
+        waiting.extend(
+            parent
+            for parent in (unit.store_id, unit.zone_parent_id, unit.concept_parent_id)
+            if parent is not None
+        )
+
+
+def resolve_place(organisation: Organisation, sent: Mapping[str, int | None]) -> Place | InvalidPayload:
+    """Find our unit for the sent ids: the till, else the store, zone, concept (dossier §5 no. 13).
+
+    A till or store that we do not know is refused unless the other of the two resolves; sent ids that
+    disagree with our tree are named in `mismatched`.
+    """
+    found: OrgUnit | None = None
+    for field, kind in ENTITY_FIELDS:
+        unit = organisation.units.get(sent.get(field) or 0)
+        if unit is not None and unit.kind is kind and unit.active:
+            found = unit
+            break
+    unknown_outlet = found is None or found.kind not in (UnitKind.TILL, UnitKind.STORE)
+    sent_outlets = [field for field in ("tillId", "storeId") if sent.get(field)]
+    if found is None or (unknown_outlet and sent_outlets):
+        path = f"entityInfo.{sent_outlets[0]}" if sent_outlets else "entityInfo"
+        return InvalidPayload(
+            "no unit of this organisation has that id: send the tillId or storeId of a unit that the "
+            "organisation file lists",
+            path,
+        )
+    store = found if found.kind is UnitKind.STORE else organisation.units.get(found.store_id or 0)
+    ours = {
+        "tillId": found.unit_id if found.kind is UnitKind.TILL else None,
+        "storeId": store.unit_id if store else None,
+        "zoneId": found.unit_id if found.kind is UnitKind.ZONE else (store.zone_parent_id if store else None),
+        "conceptId": found.unit_id
+        if found.kind is UnitKind.CONCEPT
+        else (store.concept_parent_id if store else None),
+    }
+    above = set(units_above(organisation.units, found.unit_id))
+    mismatched = tuple(
+        field
+        for field, _ in ENTITY_FIELDS
+        if sent.get(field) and sent[field] != ours[field] and sent[field] not in above
+    )
+    return Place(
+        found.unit_id, ours["tillId"], ours["storeId"], ours["zoneId"], ours["conceptId"], mismatched
+    )
+
+
+def has_right(
+    organisation: Organisation,
+    person_id: str,
+    access_right: Right,
+    *,
+    unit_id: int,
+    request_type: str,
+    points: int,
+    now: datetime,
+) -> bool:
+    """Whether the person holds the right at the unit or anywhere above it."""
+    person = organisation.people.get(person_id)
+    if person is None or not person.active:
+        return False
+    places = set(units_above(organisation.units, unit_id))
+    return any(
+        grant.access_right is access_right
+        and (grant.unit_id is None or grant.unit_id in places)
+        and grant.covers(request_type, points, now)
+        for grant in organisation.grants_of_person.get(person_id, ())
+    )
+
+
+def somebody_else_can_check(
+    organisation: Organisation,
+    maker: str,
+    *,
+    unit_id: int,
+    request_type: str,
+    points: int,
+    now: datetime,
+    count: int,
+) -> bool:
+    """Whether at least `count` active people with a user of their own, other than the maker, may decide there."""
+    places = {None, *units_above(organisation.units, unit_id)}
+    found: set[str] = set()
+    for place in places:
+        for grant in organisation.check_grants_at.get(place, ()):
+            if (
+                grant.person_id != maker
+                and grant.person_id in organisation.people_with_user
+                and grant.covers(request_type, points, now)
+            ):
+                found.add(grant.person_id)
+                if len(found) >= count:
+                    return True
+    return False
+
+
+def may_submit(
+    organisation: Organisation, actor: Actor, place: Place, request_type: str, points: int, now: datetime
+) -> Refusal | None:
+    """Return None when the actor may make this request here, else the refusal with its reason."""
+    if organisation.policy is None:
+        return NobodyCanCheck("the organisation has no policy, so nothing can be requested: apply one first")
+    person_id = actor.person_id
+    if person_id is None:
+        return NotPermitted(
+            "the calling client has no responsible person, so it cannot make requests: send a user token in "
+            "X-CAP-UI-AUTH-TOKEN, or name a person for the credential in the organisation file"
+        )
+    if not has_right(
+        organisation,
+        person_id,
+        Right.MAKE,
+        unit_id=place.unit_id,
+        request_type=request_type,
+        points=points,
+        now=now,
+    ):
+        return NotPermitted(
+            f"{actor.user_name} may not make {request_type} requests of this size at unit {place.unit_id}: ask the "
+            "access team for CanMakeRequest there or at a unit above it",
+        )
+    if not somebody_else_can_check(
+        organisation,
+        person_id,
+        unit_id=place.unit_id,
+        request_type=request_type,
+        points=points,
+        now=now,
+        count=organisation.policy.approvals_required,
+    ):
+        return NobodyCanCheck(
+            f"nobody could ever decide this request: {organisation.policy.approvals_required} active "
+            f"checker(s) other than the maker must hold CanCheckRequest at unit {place.unit_id} or above it"
+        )
+    return None
+
+
+def may_decide(
+    organisation: Organisation,
+    actor: Actor,
+    maker_person_id: str,
+    *,
+    unit_id: int,
+    request_type: str,
+    points: int,
+    now: datetime,
+) -> Refusal | None:
+    """Return None when the actor may decide this request, else the refusal with its reason."""
+    person_id = actor.person_id
+    if not actor.has_user or person_id is None:
+        return NotPermitted("a decision needs a person: send the checker's user token in X-CAP-UI-AUTH-TOKEN")
+    if person_id == maker_person_id:
+        return SelfApproval(
+            "the maker of a request cannot decide it, whatever login is used: ask another person with "
+            "CanCheckRequest"
+        )
+    if not has_right(
+        organisation,
+        person_id,
+        Right.CHECK,
+        unit_id=unit_id,
+        request_type=request_type,
+        points=points,
+        now=now,
+    ):
+        return NotPermitted(
+            f"{actor.user_name} may not decide {request_type} requests of this size at unit {unit_id}: ask the "
+            "access team for CanCheckRequest there or at a unit above it"
+        )
+    return None

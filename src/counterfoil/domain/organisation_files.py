@@ -1,0 +1,327 @@
+"""What an organisation file says, what the organisation is now, and whether the two fit together.
+
+Records keep the place where they were written as their key, a dotted path such as `units.tills[0]`, so that
+a problem can name its field. A field that could not be read has a neutral value (0, "", None) and a problem of
+its own already; the checks here say nothing more about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from counterfoil.domain.access import Grant, OrgUnit, UnitKind
+from counterfoil.domain.organisations import Credential, Host, Person, Policy, Programme, User
+
+R = TypeVar("R")
+K = TypeVar("K")
+IDENTIFIER_FIELDS: Mapping[str, str] = {
+    "mobile": "mobile",
+    "email": "email",
+    "external_id": "externalId",
+    "card_number": "cardNumber",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in a file that cannot be applied; `path` is the field, `message` says what to do."""
+
+    path: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrganisationSettings:
+    """The organisation's own row."""
+
+    org_id: int
+    name: str
+    time_zone: str
+    wire_time_zone: str
+    country_code: str
+    profile: str
+    control: str
+    echo_credentials: str
+
+
+@dataclass(frozen=True, slots=True)
+class Password:
+    """Where a password comes from: `value`, `env`, `file` or `prompt`. `is_md5`: it is in the contract's md5 form."""
+
+    source: str
+    value: str = field(repr=False)
+    is_md5: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Award:
+    """A lot as the file gives it. Points in thousandths."""
+
+    reference: str
+    points: int
+    awarded_at: datetime | None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberEntry:
+    """A member as the file gives it: identifiers by kind, in their stored form; what is absent stays as it is."""
+
+    member_id: int
+    identifiers: Mapping[str, str]
+    lots: Sequence[Award] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OrganisationFile:
+    """A whole file. `grants` and `hosts` are None where the file does not list them: then they stay as they are."""
+
+    settings: OrganisationSettings
+    units: Mapping[str, OrgUnit] = field(default_factory=dict)
+    people: Mapping[str, Person] = field(default_factory=dict)
+    users: Mapping[str, User] = field(default_factory=dict)
+    credentials: Mapping[str, Credential] = field(default_factory=dict)
+    passwords: Mapping[str, Password] = field(default_factory=dict)
+    grants: Mapping[str, Grant] | None = None
+    hosts: Mapping[str, Host] | None = None
+    approvals: int | None = None
+    programme: Programme | None = None
+    members: Mapping[str, MemberEntry] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """The organisation as the database has it; of the members only those that the file names.
+
+    `owners` tells who has an identifier that the file gives to somebody, `login_owners` the organisation of each
+    login in the file.
+    """
+
+    settings: OrganisationSettings | None = None
+    version: int = 0
+    units: Mapping[int, OrgUnit] = field(default_factory=dict)
+    people: Mapping[str, Person] = field(default_factory=dict)
+    users: Mapping[int, User] = field(default_factory=dict)
+    credentials: Mapping[str, Credential] = field(default_factory=dict)
+    grants: Sequence[Grant] = ()
+    hosts: Mapping[str, Host] = field(default_factory=dict)
+    policy: Policy | None = None
+    programme: Programme | None = None
+    has_members: bool = False
+    login_owners: Mapping[str, int] = field(default_factory=dict)
+    members: Mapping[int, MemberEntry] = field(default_factory=dict)
+    owners: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+
+def problems(file: OrganisationFile, current: Current) -> Iterator[Problem]:
+    """Everything about units, people, credentials, grants, hosts and programme that cannot be applied."""
+    yield from _settings(file, current)
+    yield from _units(file, current)
+    yield from _people(file, current)
+    yield from _credentials(file, current)
+    yield from _grants(file, current)
+    yield from _hosts(file)
+    known = current.programme
+    if file.programme and file.programme.programme_id and known:
+        if file.programme.programme_id != known.programme_id:
+            yield Problem(
+                "programme.id",
+                f"the organisation's programme is {known.programme_id}, and a second one is not there yet: use that id",
+            )
+    elif file.programme is None and known is None:
+        yield Problem(
+            "programme", "a new organisation needs a loyalty programme: add `programme: {id: 1, name: …}`"
+        )
+
+
+def _settings(file: OrganisationFile, current: Current) -> Iterator[Problem]:
+    if current.settings and current.settings.control == "dual":
+        yield Problem(
+            "organisation.control",
+            "the organisation is under dual control, so one person alone cannot change it with a file",
+        )
+    known = current.settings.country_code if current.settings else ""
+    if current.has_members and file.settings.country_code not in ("", known):
+        yield Problem(
+            "organisation.countryCode", f"the members' mobile numbers were stored with {known}: keep it"
+        )
+
+
+def _twice(
+    entries: Mapping[str, R], key: Callable[[R], K | None], what: str, field_name: str
+) -> Iterator[Problem]:
+    """One problem for each entry whose key another entry before it has."""
+    first: dict[K, str] = {}
+    for path, entry in entries.items():
+        value = key(entry)
+        if value is None or value in ("", 0):
+            continue
+        if value in first:
+            yield Problem(
+                f"{path}.{field_name}", f"{what} {value} is also at {first[value]}: keep one of them"
+            )
+        else:
+            first[value] = path
+
+
+def _units(file: OrganisationFile, current: Current) -> Iterator[Problem]:
+    yield from _twice(file.units, lambda unit: unit.unit_id, "unit", "id")
+    tills = {path: unit for path, unit in file.units.items() if unit.kind is UnitKind.TILL}
+    yield from _twice(tills, lambda till: till.code, "till code", "code")
+    listed = {unit.unit_id: unit for unit in file.units.values()}
+    merged = {**current.units, **listed}
+    codes = {unit.code: unit.unit_id for unit in current.units.values() if unit.kind is UnitKind.TILL}
+    for path, unit in file.units.items():
+        known = current.units.get(unit.unit_id)
+        if known and known.kind is not unit.kind:
+            yield Problem(
+                f"{path}.id", f"unit {unit.unit_id} is a {known.kind}, which it stays: use another id"
+            )
+        owner = codes.get(unit.code, unit.unit_id) if unit.kind is UnitKind.TILL else unit.unit_id
+        if owner != unit.unit_id and owner not in listed:
+            yield Problem(f"{path}.code", f"till {owner} has the code {unit.code}: use another")
+        for name, parent_id, kind in _parents(unit):
+            parent = merged.get(parent_id or 0)
+            if parent_id and parent is None:
+                yield Problem(
+                    f"{path}.{name}", f"there is no {kind} {parent_id}: list it under units.{kind}s"
+                )
+            elif parent and parent.kind is not kind:
+                yield Problem(f"{path}.{name}", f"unit {parent_id} is a {parent.kind}, not a {kind}")
+    yield from _cycles(file, merged)
+
+
+def _parents(unit: OrgUnit) -> Iterator[tuple[str, int | None, UnitKind]]:
+    """The field, id and kind of each parent that a unit may have."""
+    match unit.kind:
+        case UnitKind.ZONE:
+            yield "parent", unit.zone_parent_id, UnitKind.ZONE
+        case UnitKind.CONCEPT:
+            yield "parent", unit.concept_parent_id, UnitKind.CONCEPT
+        case UnitKind.STORE:
+            yield "zone", unit.zone_parent_id, UnitKind.ZONE
+            yield "concept", unit.concept_parent_id, UnitKind.CONCEPT
+        case UnitKind.TILL:
+            yield "store", unit.store_id, UnitKind.STORE
+
+
+def _cycles(file: OrganisationFile, merged: Mapping[int, OrgUnit]) -> Iterator[Problem]:
+    told: set[int] = set()
+    for path, unit in file.units.items():
+        if unit.kind not in (UnitKind.ZONE, UnitKind.CONCEPT) or unit.unit_id in told:
+            continue
+        way = [unit.unit_id]
+        seen = set(way)
+        above = _same_kind_parent(unit)
+        while above in merged and above not in seen:
+            way.append(above)
+            seen.add(above)
+            above = _same_kind_parent(merged[above])
+        if above == unit.unit_id:
+            told.update(way)
+            circle = " → ".join(str(each) for each in [*way, above])
+            yield Problem(
+                f"{path}.parent", f"a {unit.kind} cannot be above itself ({circle}): take one parent away"
+            )
+
+
+def _same_kind_parent(unit: OrgUnit) -> int:
+    return (unit.zone_parent_id if unit.kind is UnitKind.ZONE else unit.concept_parent_id) or 0
+
+
+def _people(file: OrganisationFile, current: Current) -> Iterator[Problem]:
+    yield from _twice(file.people, lambda person: person.person_id, "person", "staffId")
+    # Sign-in ignores case, so two names that differ in case only are one name.
+    yield from _twice(file.users, lambda user: user.user_name.lower(), "user name", "userName")
+    listed = {user.user_id for user in file.users.values()}
+    names = {
+        user.user_name.lower(): user.user_id for user in current.users.values() if user.user_id not in listed
+    }
+    for path, user in file.users.items():
+        owner = names.get(user.user_name.lower())
+        if owner is not None:
+            yield Problem(
+                f"{path}.userName", f"user {owner} has this name: use another, or rename that user too"
+            )
+    callers: dict[str, User | Credential] = {**file.users, **file.credentials}
+    yield from _twice(callers, lambda caller: caller.user_id, "id", "id")
+    credential_ids = {each.user_id: each.login for each in current.credentials.values()}
+    for path, user in file.users.items():
+        if user.user_id in credential_ids:
+            login = credential_ids[user.user_id]
+            yield Problem(f"{path}.id", f"credential {login} has the id {user.user_id}: use another")
+
+
+def _credentials(file: OrganisationFile, current: Current) -> Iterator[Problem]:
+    yield from _twice(file.credentials, lambda credential: credential.login, "login", "login")
+    ids = {each.user_id: f"credential {each.login}" for each in current.credentials.values()}
+    ids.update({user_id: f"user {user_id}" for user_id in current.users})
+    units = {**current.units, **{unit.unit_id: unit for unit in file.units.values()}}
+    for path, credential in file.credentials.items():
+        login = credential.login
+        yield from _unknown_person(file, current, f"{path}.person", credential.person_id)
+        if credential.unit_id:
+            till = units.get(credential.unit_id)
+            if till is None or till.kind is not UnitKind.TILL:
+                yield Problem(
+                    f"{path}.till", f"there is no till {credential.unit_id}: list it under units.tills"
+                )
+        owner = ids.get(credential.user_id)
+        if owner is not None and owner != f"credential {login}":
+            yield Problem(f"{path}.id", f"{owner} has the id {credential.user_id}: use another")
+        if current.login_owners.get(login, file.settings.org_id) != file.settings.org_id:
+            yield Problem(f"{path}.login", f"the login {login} belongs to another organisation: use another")
+        if login and login not in current.credentials and path not in file.passwords:
+            yield Problem(
+                path, f"the new credential {login} needs a password: add password, passwordMd5, passwordEnv, "
+                "passwordFile or passwordPrompt"
+            )  # fmt: skip
+
+
+def _unknown_person(
+    file: OrganisationFile, current: Current, path: str, person_id: str | None
+) -> Iterator[Problem]:
+    if not person_id or person_id in current.people:
+        return
+    if all(person.person_id != person_id for person in file.people.values()):
+        yield Problem(path, f"there is no person {person_id}: list them under people")
+
+
+def _grants(file: OrganisationFile, current: Current) -> Iterator[Problem]:
+    people = {*current.people, *(person.person_id for person in file.people.values()), ""}
+    units = {*current.units, *(unit.unit_id for unit in file.units.values()), 0, None}
+    seen: dict[tuple[object, ...], str] = {}
+    for path, grant in (file.grants or {}).items():
+        if grant.person_id not in people:
+            yield Problem(f"{path}.person", f"there is no person {grant.person_id}: list them under people")
+        if grant.unit_id not in units:
+            yield Problem(f"{path}.unit", f"there is no unit {grant.unit_id}: list it under units")
+        if grant.valid_from and grant.valid_until and grant.valid_from >= grant.valid_until:
+            yield Problem(f"{path}.until", "must be after `from`; the grant ends when `until` begins")
+        if grant.person_id and seen.setdefault(grant_key(grant), path) != path:
+            yield Problem(path, f"is the same grant as {seen[grant_key(grant)]}: keep one of them")
+
+
+def grant_key(grant: Grant) -> tuple[object, ...]:
+    """All that a grant says: two grants with the same key are the same."""
+    return (
+        grant.person_id,
+        grant.unit_id,
+        grant.access_right,
+        grant.request_type,
+        grant.points_max,
+        grant.valid_from,
+        grant.valid_until,
+    )
+
+
+def _hosts(file: OrganisationFile) -> Iterator[Problem]:
+    hosts = file.hosts or {}
+    yield from _twice(hosts, lambda host: host.host_id, "host", "id")
+    addresses = {path: host for path, host in hosts.items() if host.pattern}
+    yield from _twice(
+        addresses, lambda host: f"{host.scheme}://{host.pattern}:{host.port}", "the address", "url"
+    )

@@ -1,0 +1,283 @@
+"""What a stored call asks for: the payload of a request, read and judged without trust.
+
+Shapes from the contract page "Points redemption request" (request body parameters) and dossier §2.1-2.2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from counterfoil.domain.organisations import Host
+from counterfoil.domain.refusals import BadHeaders, InvalidPayload, Refusal, TypeNotSupported
+
+TASK: Final = "payload.IntouchAPITask-Payload"
+POINTS_MAX: Final = 999_999_999_999_999  # thousandths: twelve digits before the point
+_POINTS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,3})?", re.ASCII)
+_UNIT_ID = re.compile(r"[0-9]{1,19}", re.ASCII)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
+ID_MAX: Final = 2**63 - 1
+TEXT_MAX: Final = 1000
+
+# Header values that stay readable; every other one is taken out and kept encrypted (design.md §5).
+PLAIN_HEADERS: Final = frozenset(
+    {"content-type", "accept", "x-cap-client-signature", "x-cap-api-auth-org-id"}
+)
+WITHHELD: Final = "<withheld>"
+
+CALLS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "POINTS-REDEMPTION": ("/v1.1/points/redeem", ("POST",)),
+}
+KNOWN_TYPES: Final = (
+    "POINTS-REDEMPTION",
+    "GOODWILL-POINTS",
+    "EARN-BADGE",
+    "ISSUE-BADGE",
+    "CUSTOMER-STATUS-CHANGE",
+    "RETRO-TRANSACTION",
+)
+IDENTIFIER_FIELDS: Final = ("mobile", "external_id", "email", "card_number")
+
+
+@dataclass(frozen=True, slots=True)
+class Redemption:
+    """What the body of /v1.1/points/redeem asks for. Points in thousandths, above 0."""
+
+    points: int
+    identifier_kind: str
+    identifier_value: str
+    external_reference: str | None
+    transaction_number: str
+    notes: str
+
+
+def request_type(segment: str) -> str:
+    """The request type of a URL segment in any case; raises TypeNotSupported."""
+    name = segment.upper()
+    if name in CALLS:
+        return name
+    served = ", ".join(CALLS)
+    if name in KNOWN_TYPES:
+        raise TypeNotSupported(f"{name} requests are not served yet: this version serves {served}")
+    raise TypeNotSupported(f"the request type is not known: use one of {', '.join(KNOWN_TYPES)}")
+
+
+def known_type(name: str) -> str:
+    """A request type to filter by, in any case; raises TypeNotSupported."""
+    if name.upper() in KNOWN_TYPES:
+        return name.upper()
+    raise TypeNotSupported(
+        f"the request type is not known: use one of {', '.join(KNOWN_TYPES)}", "requestType"
+    )
+
+
+def _object(value: object, path: str) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value
+    raise InvalidPayload(f"{path} must be a JSON object", path)
+
+
+def _text(value: object, path: str, *, maximum: int = TEXT_MAX) -> str:
+    """A scalar as text, "" for null; numbers are accepted where the contract says string."""
+    match value:
+        case None:
+            return ""
+        case str():
+            text = value
+        case bool():
+            raise InvalidPayload(f"{path} must be a string", path)
+        case int() | Decimal():
+            text = str(value)
+        case _:
+            raise InvalidPayload(f"{path} must be a string", path)
+    if len(text) > maximum:
+        raise InvalidPayload(f"{path} must be at most {maximum} characters long", path)
+    return text
+
+
+def points_from_wire(value: object, path: str) -> int:
+    """Points above 0 with at most three decimals, as a string or number, to thousandths."""
+    match value:
+        case bool():
+            raise InvalidPayload(f'{path} must be a number of points such as "100" or 12.5', path)
+        case str():
+            text = value
+        case int():
+            text = str(value) if abs(value) <= POINTS_MAX else "too large"
+        case Decimal():
+            text = format(value, "f") if value.is_finite() and abs(value.adjusted()) < 20 else "too large"
+            text = text.rstrip("0").rstrip(".") if "." in text else text
+        case _:
+            raise InvalidPayload(f'{path} must be a number of points such as "100" or 12.5', path)
+    if not _POINTS.fullmatch(text):
+        raise InvalidPayload(
+            f"{path} must be above 0, in plain digits, with at most 3 decimals and at most 12 digits before them",
+            path,
+        )
+    whole, _, fraction = text.partition(".")
+    points = int(whole) * 1000 + int(fraction.ljust(3, "0") or 0)
+    if points <= 0:
+        raise InvalidPayload(f"{path} must be above 0", path)
+    return points
+
+
+def points_text(points: int) -> str:
+    """Thousandths as plain decimal text without trailing zeros: 12500 → "12.5"."""
+    whole, fraction = divmod(points, 1000)
+    return f"{whole}.{fraction:03d}".rstrip("0") if fraction else str(whole)
+
+
+def read_entity_info(value: object) -> dict[str, int | None]:
+    """The four unit ids of entityInfo, each None when it is absent, null or empty."""
+    sent = _object(value, "entityInfo")
+    ids: dict[str, int | None] = {}
+    for field in ("tillId", "storeId", "zoneId", "conceptId"):
+        path = f"entityInfo.{field}"
+        raw = sent.get(field)
+        if isinstance(raw, bool) or not isinstance(raw, str | int | None):
+            raise InvalidPayload(f"{path} must be a string of digits", path)
+        text = "" if raw is None else str(raw)
+        if text and (not _UNIT_ID.fullmatch(text) or int(text) > ID_MAX):
+            raise InvalidPayload(f"{path} must be a string of at most 19 digits", path)
+        ids[field] = int(text) if text else None
+    return ids
+
+
+def read_call(kind: str, envelope: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The call inside the envelope of a create request, checked for the type's path, method and headers."""
+    payload = _object(envelope.get("payload"), "payload")
+    call = _object(payload.get("IntouchAPITask-Payload"), TASK)
+    for field in ("hostname", "path", "method"):
+        if not isinstance(call.get(field), str) or not call[field]:
+            raise InvalidPayload(f"{TASK}.{field} is mandatory and must be a string", f"{TASK}.{field}")
+    path, methods = CALLS[kind]
+    if call["path"] != path:
+        raise InvalidPayload(f"{TASK}.path must be {path} for {kind}", f"{TASK}.path")
+    if call["method"].upper() not in methods:
+        raise InvalidPayload(f"{TASK}.method must be {' or '.join(methods)} for {kind}", f"{TASK}.method")
+    for field in ("pathParams", "queryParams"):
+        for name, value in _object(call.get(field) or {}, f"{TASK}.{field}").items():
+            _text(value, f"{TASK}.{field}.{name}")
+    _check_headers(_object(call.get("headers"), f"{TASK}.headers"))
+    _object(call.get("body"), f"{TASK}.body")
+    return call
+
+
+def _check_headers(headers: Mapping[str, Any]) -> None:
+    path = f"{TASK}.headers"
+    seen: set[str] = set()
+    for name, value in headers.items():
+        where = f"{path}.{name}"
+        if not _TOKEN.fullmatch(name) or name.lower() in seen:
+            raise BadHeaders(f"{path} has a name that is not a header name, or has it twice", path)
+        seen.add(name.lower())
+        if not isinstance(value, str) or len(value) > 8192 or not value.isprintable() or not value.isascii():
+            raise BadHeaders(f"{where} must be a string of printable ASCII characters", where)
+        if WITHHELD in value:
+            raise BadHeaders(
+                f"{where} carries the mask {WITHHELD} instead of the credentials: send the real ones", where
+            )
+    if "authorization" not in seen:
+        raise InvalidPayload(
+            f"{path}.Authorization is mandatory: the credentials for the points API", f"{path}.Authorization"
+        )
+
+
+def mask(name: str, value: str) -> str:
+    """What stands in the stored form for a secret header value: the scheme stays, the rest goes."""
+    if name.lower() != "authorization":
+        return WITHHELD
+    scheme, blank, _ = value.partition(" ")
+    return f"{scheme} {WITHHELD}" if blank and scheme in ("Basic", "Bearer") else WITHHELD
+
+
+def read_redeem_item(body: Mapping[str, Any], prefix: str) -> tuple[Mapping[str, Any], str]:
+    """The one item of root.redeem, an object or an array of one, and its path."""
+    root = _object(body.get("root"), f"{prefix}root")
+    item: object = root.get("redeem")
+    path = f"{prefix}root.redeem"
+    if isinstance(item, list):
+        if len(item) != 1:
+            raise InvalidPayload(f"{path} must hold exactly one redemption: send one request for each", path)
+        item, path = item[0], f"{path}[0]"
+    return _object(item, path), path
+
+
+def read_redemption(body: Mapping[str, Any], prefix: str = f"{TASK}.body.") -> Redemption:
+    """What a redeem body asks for; raises InvalidPayload with the field's path."""
+    item, path = read_redeem_item(body, prefix)
+    if "points_redeemed" not in item:
+        raise InvalidPayload(f"{path}.points_redeemed is mandatory", f"{path}.points_redeemed")
+    points = points_from_wire(item["points_redeemed"], f"{path}.points_redeemed")
+    customer = _object(item.get("customer"), f"{path}.customer")
+    for kind in IDENTIFIER_FIELDS:
+        value = _text(customer.get(kind), f"{path}.customer.{kind}", maximum=200).strip()
+        if value:
+            break
+    else:
+        raise InvalidPayload(
+            f"{path}.customer must name the member by one of {', '.join(IDENTIFIER_FIELDS)}",
+            f"{path}.customer",
+        )
+    _text(item.get("redemption_time"), f"{path}.redemption_time")
+    reference = _text(item.get("external_reference_number"), f"{path}.external_reference_number", maximum=255)
+    return Redemption(
+        points,
+        kind,
+        value,
+        reference or None,
+        _text(item.get("transaction_number"), f"{path}.transaction_number"),
+        _text(item.get("notes"), f"{path}.notes"),
+    )
+
+
+def parse_hostname(text: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port of a payload's hostname, or None when it is not plainly that.
+
+    Angle brackets, case, a trailing slash and the default port are normalised (design.md §1). Anything
+    else that a URL may carry (user, path, query, escapes, non-ASCII) is refused.
+    """
+    name = text.strip()
+    if name.startswith("<") and name.endswith(">"):
+        name = name[1:-1].strip()
+    name = name.lower().removesuffix("/")
+    scheme, found, rest = name.partition("://")
+    if not found:
+        scheme, rest = "https", name
+    host, colon, port_text = rest.partition(":")
+    if scheme not in ("http", "https") or not _HOST_NAME.fullmatch(host) or ".." in host:
+        return None
+    if not colon:
+        return scheme, host, 443 if scheme == "https" else 80
+    if not re.fullmatch(r"[0-9]{1,5}", port_text, re.ASCII) or not 1 <= int(port_text) <= 65535:
+        return None
+    return scheme, host, int(port_text)
+
+
+def find_host(hosts: Sequence[Host], hostname: str) -> Host | Refusal:
+    """The entry of the host table that routes this hostname; exact names win over longer and shorter suffixes."""
+    path = f"{TASK}.hostname"
+    address = parse_hostname(hostname)
+    if address is None:
+        return InvalidPayload(
+            f"{path} must be a scheme and host such as https://api.example.com, nothing more", path
+        )
+    scheme, name, port = address
+    fitting = [
+        host
+        for host in hosts
+        if host.scheme == scheme
+        and host.port == port
+        and (host.pattern == name or (host.pattern.startswith("*.") and name.endswith(host.pattern[1:])))
+    ]
+    if fitting:
+        return max(fitting, key=lambda host: (host.pattern == name, len(host.pattern)))
+    return InvalidPayload(
+        f"{path} names the host {name} (port {port}), which is not in the host table: an operator can add it under "
+        "`hosts:` in the organisation file and run `counterfoil org apply`",
+        path,
+    )

@@ -1,0 +1,47 @@
+"""Requests as they are read: one with its sealed header values, or a page of the contract's list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from counterfoil.domain.requests import Request, State
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRequest:
+    """A request as it is read: the record and the masked header values, still sealed."""
+
+    organisation_version: int
+    request: Request | None
+    sealed_headers: bytes
+    entity_info: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """The contract's list: closed filters, one of four orders, a page by number. Bounds are [from, until)."""
+
+    states: tuple[State, ...]
+    started_from: datetime
+    started_until: datetime
+    request_type: str | None = None
+    maker_user_id: int | None = None
+    till_id: int | None = None
+    store_id: int | None = None
+    zone_id: int | None = None
+    concept_id: int | None = None
+    sort_by: str = "startDate"
+    ascending: bool = False
+    limit: int = 10
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of requests and how many there are in all."""
+
+    organisation_version: int
+    total: int
+    requests: Sequence[StoredRequest]

@@ -1,0 +1,1 @@
+"""The API edge: parse, call the verb, render. No rule, no SQL."""

@@ -1,0 +1,222 @@
+"""The reads of the contract: one request, and the list with its filters, orders and pages (dossier §2.9)."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from counterfoil.application import reads
+from counterfoil.application.requests import Stale
+from counterfoil.domain import payloads
+from counterfoil.domain.access import Actor
+from counterfoil.domain.organisations import Organisation
+from counterfoil.domain.payloads import ID_MAX
+from counterfoil.domain.refusals import BadSort, BadSortOrder, InvalidPayload, RequestNotFound
+from counterfoil.domain.request_pages import ListQuery, StoredRequest
+from counterfoil.domain.requests import WIRE_STATE, State
+from counterfoil.http import wire
+from counterfoil.http.freshness import answer_fresh
+from counterfoil.http.request_workflow import opened, told
+from counterfoil.http.routing import Answer, Call, Context
+
+_LIMIT_DEFAULT: Final = 10
+_LIMIT_MAX: Final = 1000
+_PAGE_MAX: Final = 10**12
+_STATES: Final = {
+    wire_name.lower(): tuple(state for state, name in WIRE_STATE.items() if name == wire_name)
+    for wire_name in WIRE_STATE.values()
+} | {"pending": (State.PENDING, State.APPROVED, State.UNKNOWN)}
+
+
+def request_id_of(call: Call) -> UUID:
+    """The request id in the URL, or RequestNotFound."""
+    text = call.path_params["request_id"]
+    try:
+        if len(text) == 36:
+            return UUID(text)
+    except ValueError:
+        pass
+    raise RequestNotFound("no request of this organisation has that requestId", "requestId")
+
+
+async def get_one(context: Context, call: Call) -> Answer:
+    """GET …/requests/{requestId}."""
+    request_id = request_id_of(call)
+
+    async def attempt(organisation: Organisation, _actor: Actor) -> Answer | Stale:
+        stored = await reads.find_request(context.pool, organisation.org_id, request_id)
+        if stored is None or stored.organisation_version != organisation.version:
+            return Stale(stored.organisation_version if stored else 0)
+        if stored.request is None:
+            raise RequestNotFound("no request of this organisation has that requestId", "requestId")
+        answer = wire.RequestAnswer(_data(context, organisation, stored))
+        return Answer(200, wire.encode(answer), told(stored.request))
+
+    return await answer_fresh(context, call, attempt)
+
+
+async def list_page(context: Context, call: Call) -> Answer:
+    """GET …/requests with the contract's filters; empty values mean "not set"."""
+
+    async def attempt(organisation: Organisation, _actor: Actor) -> Answer | Stale:
+        query = read_query(call, organisation)
+        page = await reads.list_requests(context.pool, organisation.org_id, query)
+        if page is None or page.organisation_version != organisation.version:
+            return Stale(page.organisation_version if page else 0)
+        return Answer(
+            200,
+            wire.encode(
+                wire.RequestList(
+                    [_data(context, organisation, stored) for stored in page.requests],
+                    wire.Pagination(
+                        totalElements=page.total,
+                        totalPages=-(-page.total // query.limit),
+                        numberOfElements=len(page.requests),
+                        number=query.offset // query.limit,
+                    ),
+                )
+            ),
+        )
+
+    return await answer_fresh(context, call, attempt)
+
+
+def _data(context: Context, organisation: Organisation, stored: StoredRequest) -> wire.RequestData:
+    request = stored.request
+    if request is None:
+        raise AssertionError("a listed request exists (this is a bug)")
+    payload = (
+        opened(context, organisation, stored, request)
+        if organisation.echo_credentials == "all"
+        else request.payload
+    )
+    return wire.request_data(organisation, request, payload)
+
+
+def _number(call: Call, name: str, maximum: int) -> int | None:
+    text = call.query_value(name) or ""
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= maximum):
+        raise InvalidPayload(f"{name} must be a whole number from 0 to {maximum}", name)
+    return int(text)
+
+
+def _day(call: Call, name: str) -> date | None:
+    text = call.query_value(name) or ""
+    if not text:
+        return None
+    try:
+        if len(text) == 10:
+            return date.fromisoformat(text)
+    except ValueError:
+        pass
+    raise InvalidPayload(f"{name} must be a day such as 2026-01-31", name)
+
+
+def _states(text: str) -> tuple[State, ...]:
+    chosen: list[State] = []
+    for name in filter(None, (part.strip().lower() for part in text.split(","))):
+        if name not in _STATES:
+            raise InvalidPayload("states must be a list of AdminTask, approved, rejected, failed", "states")
+        chosen.extend(_STATES[name])
+    return tuple(dict.fromkeys(chosen)) or tuple(State)
+
+
+def _bounds(first: date | None, last: date | None, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """Both days bound startTime, inclusive, in the zone that startTime is shown in."""
+    try:
+        since = (
+            datetime(1, 1, 2, tzinfo=UTC)
+            if first is None
+            else datetime.combine(first, datetime.min.time(), zone)
+        )
+        until = (
+            datetime(9999, 12, 30, tzinfo=UTC)
+            if last is None
+            else datetime.combine(last + timedelta(days=1), datetime.min.time(), zone)
+        )
+        return since.astimezone(UTC), until.astimezone(UTC)
+    except OverflowError:
+        raise InvalidPayload(
+            "startDate and endDate must be days of the years 2 to 9998", "startDate"
+        ) from None
+
+
+def read_query(call: Call, organisation: Organisation) -> ListQuery:
+    """The list's query string, each wrong value refused with its name."""
+    sort_by = call.query_value("sortBy") or "startDate"
+    if sort_by not in ("startDate", "endDate"):
+        raise BadSort("sortBy must be startDate or endDate", "sortBy")
+    order = (call.query_value("sortOrder") or "desc").lower()
+    if order not in ("asc", "desc"):
+        raise BadSortOrder("sortOrder must be asc or desc", "sortOrder")
+    limit = _number(call, "limit", _LIMIT_MAX)
+    if limit == 0:
+        raise InvalidPayload(f"limit must be a whole number from 1 to {_LIMIT_MAX}", "limit")
+    limit = limit or _LIMIT_DEFAULT
+    kind = call.query_value("requestType")
+    since, until = _bounds(
+        _day(call, "startDate"), _day(call, "endDate"), ZoneInfo(organisation.wire_time_zone)
+    )
+    return ListQuery(
+        states=_states(call.query_value("states") or ""),
+        started_from=since,
+        started_until=until,
+        request_type=payloads.known_type(kind) if kind else None,
+        maker_user_id=_number(call, "userId", ID_MAX),
+        till_id=_number(call, "tillId", ID_MAX),
+        store_id=_number(call, "storeId", ID_MAX),
+        zone_id=_number(call, "zoneId", ID_MAX),
+        concept_id=_number(call, "conceptId", ID_MAX),
+        sort_by=sort_by,
+        ascending=order == "asc",
+        limit=limit,
+        offset=limit * (_number(call, "PageNo", _PAGE_MAX) or 0),
+    )
+
+
+class AuditEvent(msgspec.Struct):
+    """One line of the audit trail. Names ending in # are salted commitments to personal values."""
+
+    eventId: str
+    kind: str
+    at: str
+    facts: msgspec.Raw
+    leafHash: str
+
+
+class AuditTrail(msgspec.Struct):
+    """The audit trail of one request, in order."""
+
+    data: list[AuditEvent]
+    errors: None = None
+
+
+async def list_events(context: Context, call: Call) -> Answer:
+    """GET /counterfoil/v1/requests/{requestId}/events."""
+    request_id = request_id_of(call)
+
+    async def attempt(organisation: Organisation, _actor: Actor) -> Answer | Stale:
+        found = await reads.list_events(context.pool, organisation.org_id, request_id)
+        if found is None or found[0] != organisation.version:
+            return Stale(found[0] if found else 0)
+        if not found[1]:
+            raise RequestNotFound("no request of this organisation has that requestId", "requestId")
+        trail = [
+            AuditEvent(
+                str(event.event_id),
+                event.kind,
+                event.at.astimezone(UTC).isoformat(),
+                msgspec.Raw(event.facts),
+                event.leaf_hash.hex(),
+            )
+            for event in found[1]
+        ]
+        return Answer(200, wire.encode(AuditTrail(trail)))
+
+    return await answer_fresh(context, call, attempt)

@@ -1,0 +1,192 @@
+"""What every handler takes and gives, and how a path finds its endpoint."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+from starlette.routing import compile_path
+
+from counterfoil.application.callers import Callers
+from counterfoil.application.group_commit import GroupCommit
+from counterfoil.application.keys import Keyring
+from counterfoil.application.organisations import Organisations
+from counterfoil.application.points import RedeemOutcome
+from counterfoil.application.requests import DecideOutcome, SubmitOutcome
+from counterfoil.domain.redemptions import Redeem
+from counterfoil.domain.refusals import InvalidPayload, Refusal, UnknownPath
+from counterfoil.domain.requests import Decide, Submit
+from counterfoil.settings import Settings
+from counterfoil.storage.database import Pool
+from counterfoil.telemetry import Metrics
+
+Family = Literal["contract", "v1", "v2", "own"]
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+# A second one of these could mean another caller than the first one to some proxy on the way.
+SINGLE_HEADERS = frozenset(
+    {
+        b"authorization",
+        b"content-length",
+        b"content-type",
+        b"idempotency-key",
+        b"if-match",
+        b"x-cap-api-auth-org-id",
+        b"x-cap-ui-auth-token",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP request, read completely."""
+
+    method: str
+    path_params: Mapping[str, str]
+    query: Mapping[str, list[str]]
+    headers: Mapping[bytes, bytes]
+    body: bytes
+    correlation_id: str
+    client_address: str
+
+    def header(self, name: str) -> str | None:
+        """The header of this lower-case name, None if it was not sent."""
+        value = self.headers.get(name.encode())
+        return None if value is None else value.decode("latin-1").strip()
+
+    def query_value(self, name: str) -> str | None:
+        """The only value of a query parameter; None when it is absent or empty, which mean the same."""
+        values = [value for value in self.query.get(name, ()) if value]
+        if len(values) > 1:
+            raise InvalidPayload(f"send the query parameter {name} once", name)
+        return values[0] if values else None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back. Correlation id, content type and length are added by the edge."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = NOTHING
+    content_type: bytes = b"application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What the app factory builds once per process and every handler is given."""
+
+    settings: Settings
+    pool: Pool
+    metrics: Metrics
+    keyring: Keyring
+    organisations: Organisations
+    callers: Callers
+    submissions: GroupCommit[Submit, SubmitOutcome]
+    decisions: GroupCommit[Decide, DecideOutcome]
+    redemptions: GroupCommit[Redeem, RedeemOutcome]
+
+
+Handler = Callable[[Context, Call], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A query, path or header parameter as the API's description shows it."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+    where: Literal["query", "path", "header"] = "query"
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One row of the table that routing and the API's description are both made from.
+
+    A path parameter called `request_type` reaches the handler in upper case. `refusals` are those that the
+    verb itself may answer: what the edge and authentication may answer is added by the description.
+    """
+
+    method: Literal["GET", "POST", "PUT"]
+    path: str
+    handler: Handler
+    summary: str
+    response: Any
+    request: Any = None
+    refusals: tuple[type[Refusal], ...] = ()
+    family: Family = "contract"
+    parameters: tuple[Parameter, ...] = ()
+    callers: Literal["anyone", "system", "person"] = "system"
+    organisation_header: Literal["required", "optional"] | None = None
+    description: str = ""
+    request_example: Any = None
+
+    @property
+    def label(self) -> str:
+        """How logs and metrics name it: never the path that was sent."""
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path with the endpoints of its methods."""
+
+    pattern: re.Pattern[str]
+    endpoints: Mapping[str, Endpoint]
+    allow: bytes
+    family: Family
+
+
+class Router:
+    """Finds the endpoint of a path: paths without parameters in one look-up, the others one by one."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        by_path: dict[str, dict[str, Endpoint]] = {}
+        for endpoint in endpoints:
+            by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
+        self._static: dict[str, Route] = {}
+        self._patterns: list[Route] = []
+        for path, methods in by_path.items():
+            if "GET" in methods:
+                methods["HEAD"] = methods["GET"]
+            allow = ", ".join(sorted(methods)).encode()
+            for spelled in _spellings(path):
+                family = next(iter(methods.values())).family
+                route = Route(compile_path(spelled)[0], methods, allow, family)
+                if "{" in spelled:
+                    self._patterns.append(route)
+                else:
+                    self._static[spelled] = route
+
+    def find(self, path: str) -> tuple[Route, Mapping[str, str]]:
+        """The route of a path and its parameters; raises UnknownPath."""
+        if path.endswith("/") and path != "/":
+            path = path[:-1]
+        route = self._static.get(path)
+        if route is not None:
+            return route, NOTHING
+        for route in self._patterns:
+            matched = route.pattern.match(path)
+            if matched is not None:
+                params = matched.groupdict()
+                if "request_type" in params:
+                    params["request_type"] = params["request_type"].upper()
+                return route, params
+        raise UnknownPath("nothing is served at this path: /docs lists what is")
+
+
+def _spellings(path: str) -> tuple[str, ...]:
+    """The reference shows workflow paths under a second prefix as well."""
+    return (path, "/v2" + path) if path.startswith("/api_gateway/") else (path,)
+
+
+def family_of(path: str) -> Family:
+    """Whose error body a path without an endpoint gets."""
+    if path.startswith("/v1.1/"):
+        return "v1"
+    return "own" if path.startswith("/counterfoil/") else "contract"

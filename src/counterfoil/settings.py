@@ -1,0 +1,200 @@
+"""All settings, from the environment, once.
+
+Each field says what it is for, its unit and its variable; `docs/settings.md` lists the same. Nothing else in the
+program reads the environment: `cli` and the app factory load the settings and hand them down.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class WrongSetting(Exception):
+    """A variable has a value that cannot be used; the message names it."""
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _optional_text(value: str) -> str | None:
+    return value or None
+
+
+def _path(value: str) -> Path:
+    return Path(value).expanduser()
+
+
+def _log_level(value: str) -> str:
+    if value.lower() not in LOG_LEVELS:
+        raise ValueError(f"must be one of {', '.join(LOG_LEVELS)}")
+    return value.lower()
+
+
+def _addresses(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _database_url(value: str) -> str | None:
+    if value and not value.startswith(("postgresql://", "postgres://")):
+        raise ValueError("must look like postgresql://user:password@host:5432/database")
+    return value or None
+
+
+def _whole(at_least: int, at_most: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        # int() alone would take 1_000 and Arabic digits.
+        if not (value.isascii() and value.isdigit()) or not at_least <= int(value) <= at_most:
+            raise ValueError(f"must be a whole number from {at_least} to {at_most}")
+        return int(value)
+
+    return parse
+
+
+def _setting(variable: str, doc: str, parse: Callable[[str], Any], default: Any) -> Any:
+    """A field with the name of its variable, what it means and how it is read."""
+    metadata = {"variable": variable, "doc": doc, "parse": parse}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def default_data_dir() -> Path:
+    """Where programs of this user keep their data."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "counterfoil"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "counterfoil"
+
+
+def default_workers() -> int:
+    """One process per core up to four: more of them only make the groups of a group commit smaller."""
+    return max(1, min(4, os.cpu_count() or 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an operator can choose. Immutable: a change takes a restart."""
+
+    host: str = _setting("COUNTERFOIL_HOST", "address to listen on", _text, "127.0.0.1")
+    port: int = _setting(
+        "COUNTERFOIL_PORT", "TCP port to listen on; 0 takes a free one", _whole(0, 65535), 8640
+    )
+    workers: int = _setting("COUNTERFOIL_WORKERS", "server processes", _whole(1, 64), default_workers)
+    data_dir: Path = _setting(
+        "COUNTERFOIL_DATA_DIR", "folder of the embedded database and the keys", _path, default_data_dir
+    )
+    database_url: str | None = _setting(
+        "DATABASE_URL",
+        "PostgreSQL 15 or newer, postgresql://…; empty: the embedded one",
+        _database_url,
+        None,
+    )
+    pool_size: int = _setting(
+        "COUNTERFOIL_POOL_SIZE", "database connections of one worker", _whole(1, 100), 4
+    )
+    statement_cache: int = _setting(
+        "COUNTERFOIL_STATEMENT_CACHE",
+        "prepared statements kept per connection; 0 behind a transaction pooler",
+        _whole(0, 10_000),
+        100,
+    )
+    keys_file: Path | None = _setting(
+        "COUNTERFOIL_KEYS_FILE",
+        "file of the keys; empty: keys.json in the data folder",
+        lambda value: _path(value) if value else None,
+        None,
+    )
+    log_level: str = _setting("COUNTERFOIL_LOG_LEVEL", "debug, info, warning or error", _log_level, "info")
+    body_bytes_max: int = _setting(
+        "COUNTERFOIL_BODY_BYTES_MAX", "longest request body, bytes", _whole(1024, 64 * 2**20), 2**20
+    )
+    header_bytes_max: int = _setting(
+        "COUNTERFOIL_HEADER_BYTES_MAX", "longest request head, bytes", _whole(1024, 2**20), 32 * 2**10
+    )
+    queue_max: int = _setting(
+        "COUNTERFOIL_QUEUE_MAX",
+        "commands of one verb and organisation that may wait in a worker; more are answered 503",
+        _whole(1, 1_000_000),
+        2000,
+    )
+    batch_max: int = _setting(
+        "COUNTERFOIL_BATCH_MAX", "commands that share one transaction at most", _whole(1, 10_000), 256
+    )
+    lock_timeout_ms: int = _setting(
+        "COUNTERFOIL_LOCK_TIMEOUT_MS", "longest wait for a locked row, milliseconds", _whole(10, 60_000), 2000
+    )
+    request_seconds_max: int = _setting(
+        "COUNTERFOIL_REQUEST_SECONDS_MAX",
+        "time a client has to send its whole request, seconds",
+        _whole(1, 3600),
+        30,
+    )
+    keep_alive_seconds: int = _setting(
+        "COUNTERFOIL_KEEP_ALIVE_SECONDS", "life of an idle connection, seconds", _whole(1, 3600), 75
+    )
+    drain_seconds: int = _setting(
+        "COUNTERFOIL_DRAIN_SECONDS",
+        "time that requests in flight get when the service stops, seconds",
+        _whole(0, 3600),
+        30,
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        "COUNTERFOIL_TRUSTED_PROXIES",
+        "addresses or networks whose X-Forwarded-For is believed, with commas",
+        _addresses,
+        (),
+    )
+    metrics_dir: str | None = _setting(
+        "PROMETHEUS_MULTIPROC_DIR",
+        "folder in which the workers share their metrics; `serve` makes one when this is empty",
+        _optional_text,
+        None,
+    )
+
+    @property
+    def keys_path(self) -> Path:
+        """The file of the keys."""
+        return self.keys_file or self.data_dir / "keys.json"
+
+    def __repr__(self) -> str:
+        """Everything but the database's address, which may hold a password."""
+        shown = (
+            f"{each.name}={'…' if each.name == 'database_url' and self.database_url else getattr(self, each.name)!r}"
+            for each in dataclasses.fields(self)
+        )
+        return f"Settings({', '.join(shown)})"
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Read the settings; raises WrongSetting with the variable's name. An empty value means the default."""
+    values: dict[str, Any] = {}
+    for each in dataclasses.fields(Settings):
+        variable = each.metadata["variable"]
+        text = environ.get(variable, "").strip()
+        if text:
+            try:
+                values[each.name] = each.metadata["parse"](text)
+            except ValueError as error:
+                # The address of the database may hold a password, so it is not repeated.
+                said = "" if variable == "DATABASE_URL" else f" {text!r}"
+                raise WrongSetting(f"{variable}{said}: {error}") from None
+    return Settings(**values)
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """The variables that make `load_settings` return the same settings: how they reach the workers."""
+    variables: dict[str, str] = {}
+    for each in dataclasses.fields(settings):
+        value = getattr(settings, each.name)
+        if isinstance(value, tuple):
+            value = ",".join(value)
+        variables[each.metadata["variable"]] = "" if value is None else str(value)
+    return variables

@@ -1,0 +1,124 @@
+"""What a batch changed, gathered table by table and written in one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from counterfoil.domain.points import Hold, Journal, MemberAccount
+from counterfoil.domain.requests import Decision, Request, Submit
+from counterfoil.domain.seals import Event
+from counterfoil.storage import statements
+from counterfoil.storage.database import Tx
+
+_SQL = statements.load("changes.sql")
+_WIDTHS = {
+    "requests": 31, "changed_requests": 7, "decisions": 8, "holds": 5, "hold_lots": 3, "changed_holds": 2,
+    "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "freed_keys": 4, "events": 7,
+}  # fmt: skip
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+@dataclass(slots=True)
+class Changes:
+    """Rows to insert and update, one list per table, in the column order of `write_changes`."""
+
+    requests: list[tuple[Any, ...]] = field(default_factory=list)
+    changed_requests: list[tuple[Any, ...]] = field(default_factory=list)
+    decisions: list[tuple[Any, ...]] = field(default_factory=list)
+    holds: list[tuple[Any, ...]] = field(default_factory=list)
+    hold_lots: list[tuple[Any, ...]] = field(default_factory=list)
+    changed_holds: list[tuple[Any, ...]] = field(default_factory=list)
+    journals: list[tuple[Any, ...]] = field(default_factory=list)
+    postings: list[tuple[Any, ...]] = field(default_factory=list)
+    redemptions: list[tuple[Any, ...]] = field(default_factory=list)
+    members: list[tuple[Any, ...]] = field(default_factory=list)
+    lots: list[tuple[Any, ...]] = field(default_factory=list)
+    freed_keys: list[tuple[Any, ...]] = field(default_factory=list)
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def add_request(
+        self, request: Request, command: Submit, requirement: bytes, policy_revision: int
+    ) -> None:
+        """A request that was submitted."""
+        place = command.place
+        self.requests.append((
+            request.request_id, request.request_type, request.state, request.maker_person_id, request.maker_user_id,
+            request.maker_user_name, command.actor.login, command.entity_info, place.unit_id, place.till_id,
+            place.store_id, place.zone_id, place.concept_id, request.points, request.member_id,
+            request.identifier_kind, request.identifier_value, request.external_reference, request.host_id,
+            request.host_revision, request.payload, command.sealed_headers, request.till_login, request.till_epoch,
+            request.digest, policy_revision, request.approvals_required, requirement, ",".join(request.flags),
+            request.duplicate_of, request.started_at,
+        ))  # fmt: skip
+
+    def change_request(self, request: Request) -> None:
+        """A request whose state, version or outcome moved."""
+        self.changed_requests.append((
+            request.request_id, request.state, request.version, request.member_id, request.decided_at,
+            request.ended_at, None if request.outcome is None else _encode(request.outcome),
+        ))  # fmt: skip
+
+    def add_decision(self, request: Request, decision: Decision) -> None:
+        """One checker's voice."""
+        self.decisions.append((
+            request.request_id, decision.person_id, request.maker_person_id, decision.user_id, decision.user_name,
+            decision.verdict, decision.message, decision.decided_at,
+        ))  # fmt: skip
+
+    def add_holds(self, member_id: int, holds: Iterable[Hold]) -> None:
+        """Open holds are new; others were closed."""
+        for hold in holds:
+            if hold.state == "open":
+                self.holds.append((hold.request_id, member_id, hold.points, hold.state, hold.expires_at))
+                self.hold_lots.extend(
+                    (hold.request_id, part.lot_id, part.points) for part in hold.allocations
+                )
+            else:
+                self.changed_holds.append((hold.request_id, hold.state))
+
+    def add_journals(self, first_id: UUID, journals: Sequence[Journal], at: datetime) -> None:
+        """Journals with their postings; ids follow on from the command's own id."""
+        for journal in journals:
+            journal_id = UUID(int=first_id.int + len(self.journals) + 1)
+            self.journals.append((journal_id, journal.kind, journal.member_id, journal.request_id, at))
+            self.postings.extend(
+                (journal_id, line, posting.source, posting.destination, posting.lot_id, posting.points)
+                for line, posting in enumerate(journal.postings, start=1)
+            )
+
+    def change_account(self, before: MemberAccount, after: MemberAccount) -> None:
+        """A member's new totals and the lots that differ; nothing when nothing moved."""
+        if before is after:
+            return
+        unchanged = {id(lot) for lot in before.lots}
+        changed = [lot for lot in after.lots if id(lot) not in unchanged]
+        if not changed and before.available == after.available and before.held == after.held:
+            return
+        self.members.append((after.member_id, after.available, after.held, before.version + 1))
+        self.lots.extend(
+            (after.member_id, lot.lot_id, lot.remaining, lot.held, lot.grace_until) for lot in changed
+        )
+
+    def add_event(self, event: Event) -> None:
+        """One audit event."""
+        self.events.append((
+            event.subject_id, event.event_id, event.kind, event.at, event.facts, event.personal, event.leaf_hash,
+        ))  # fmt: skip
+
+
+async def write(tx: Tx, org_id: int, changes: Changes) -> None:
+    """Write all changes of a batch; one round trip, none when there is nothing."""
+    arguments: list[Sequence[Any]] = []
+    anything = False
+    for name, width in _WIDTHS.items():
+        rows = getattr(changes, name)
+        anything = anything or bool(rows)
+        arguments.extend(zip(*rows, strict=True) if rows else [()] * width)
+    if anything:
+        await tx.execute(_SQL["write_changes"], org_id, *arguments)

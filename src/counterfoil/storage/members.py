@@ -1,0 +1,74 @@
+"""Members: balances to read, accounts to lock for a direct redemption."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from counterfoil.domain.points import MemberAccount
+from counterfoil.domain.redemptions import Redeem
+from counterfoil.storage import statements
+from counterfoil.storage.accounts import Loaded, account_of, decode_account, lock_and_read
+from counterfoil.storage.database import Tx
+
+_SQL = statements.load("members.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """A member's account as it is read, without a lock; None for an unknown member."""
+
+    organisation_version: int
+    now: datetime
+    account: MemberAccount | None
+
+
+@dataclass(frozen=True, slots=True)
+class RedemptionFile:
+    """What the database knows about one direct redemption, under lock."""
+
+    account: MemberAccount | None
+    reference_used: bool
+    redemption_id: str
+    written: bytes | None
+
+
+async def find_balance(tx: Tx, org_id: int, kind: str, value: str) -> Balance | None:
+    """A member's points by id (kind "id") or identifier; None for an unknown organisation."""
+    member_id = int(value) if kind == "id" else None
+    row = await tx.fetchrow(_SQL["find_balance"], org_id, kind, value, member_id)
+    if row is None:
+        return None
+    account = None if row["document"] is None else decode_account(row["document"])
+    return Balance(row["organisation_version"], row["now"], account)
+
+
+async def lock_for_redemption(tx: Tx, org_id: int, commands: Sequence[Redeem]) -> Loaded[RedemptionFile]:
+    """Lock the members that the commands name and read each command's file."""
+    arguments = zip(
+        *(
+            (
+                each.redeem_id,
+                each.asked.identifier_kind,
+                each.asked.identifier_value,
+                each.asked.external_reference,
+                *each.redemption_ids,
+            )
+            for each in commands
+        ),
+        strict=True,
+    )
+    rows = await lock_and_read(tx, _SQL["lock_for_redemption"], org_id, *arguments)
+    by_id = {row["redeem_id"]: row for row in rows}
+    accounts: dict[int, MemberAccount] = {}
+    files = [
+        RedemptionFile(
+            account_of(row, row["member_id"], accounts),
+            row["reference_used"],
+            row["redemption_id"],
+            row["written"],
+        )
+        for row in (by_id[each.redeem_id] for each in commands)
+    ]
+    return Loaded(max(row["now"] for row in rows), rows[0]["organisation_version"], files)

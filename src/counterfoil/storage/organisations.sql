@@ -1,0 +1,50 @@
+-- name: fetch_organisation
+-- The whole snapshot of one organisation as one JSON document, so that it is of one moment.
+SELECT json_build_object(
+    'org_id', o.org_id, 'version', o.version, 'name', o.name, 'time_zone', o.time_zone,
+    'wire_time_zone', o.wire_time_zone, 'country_code', o.country_code, 'profile', o.profile, 'control', o.control,
+    'echo_credentials', o.echo_credentials,
+    'units', coalesce((SELECT json_agg(json_build_object(
+        'unit_id', u.unit_id, 'kind', u.kind, 'name', u.name, 'code', u.code, 'zone_parent_id', u.zone_parent_id,
+        'concept_parent_id', u.concept_parent_id, 'store_id', u.store_id, 'active', u.active))
+        FROM org_unit u WHERE u.org_id = $1), '[]'),
+    'people', coalesce((SELECT json_agg(json_build_object(
+        'person_id', p.person_id, 'name', p.name, 'active', p.active))
+        FROM person p WHERE p.org_id = $1), '[]'),
+    'users', coalesce((SELECT json_agg(json_build_object(
+        'user_id', u.user_id, 'user_name', u.user_name, 'person_id', u.person_id,
+        'password_hash', u.password_hash, 'epoch', u.epoch, 'active', u.active))
+        FROM app_user u WHERE u.org_id = $1), '[]'),
+    'credentials', coalesce((SELECT json_agg(json_build_object(
+        'login', c.login, 'user_id', c.user_id, 'secret_hash', c.secret_hash, 'person_id', c.person_id,
+        'unit_id', c.unit_id, 'rights', c.rights, 'epoch', c.epoch, 'active', c.active))
+        FROM credential c WHERE c.org_id = $1), '[]'),
+    'grants', coalesce((SELECT json_agg(json_build_object(
+        'grant_id', g.grant_id, 'person_id', g.person_id, 'access_right', g.access_right, 'unit_id', g.unit_id,
+        'request_type', g.request_type, 'points_max', g.points_max, 'valid_from', g.valid_from,
+        'valid_until', g.valid_until))
+        FROM access_grant g WHERE g.org_id = $1), '[]'),
+    'hosts', coalesce((SELECT json_agg(json_build_object(
+        'host_id', h.host_id, 'scheme', h.scheme, 'pattern', h.pattern, 'port', h.port, 'target', h.target,
+        'revision', h.revision, 'base_url', h.base_url, 'plain_http', h.plain_http, 'private', h.private))
+        FROM host h WHERE h.org_id = $1), '[]'),
+    'policy', (SELECT json_build_object(
+        'revision', p.revision, 'approvals_required', (p.document ->> 'approvals')::integer)
+        FROM policy p WHERE p.org_id = $1 ORDER BY p.revision DESC LIMIT 1),
+    'programme', (SELECT json_build_object(
+        'programme_id', p.programme_id, 'name', p.name, 'currency_per_point', p.currency_per_point::text,
+        'hold_days', p.hold_days, 'release_grace_hours', p.release_grace_hours)
+        FROM programme p WHERE p.org_id = $1 AND p.is_default LIMIT 1))
+FROM organisation o WHERE o.org_id = $1
+
+-- name: organisation_of_login
+-- The one read without an org_id: authentication finds the organisation of a login.
+SELECT org_id FROM directory WHERE login = $1
+
+-- name: list_organisations
+-- Which organisations there are, for metrics and sweepers (the directory's exception).
+SELECT DISTINCT org_id FROM directory ORDER BY org_id
+
+-- name: fetch_version
+-- The organisation's current version.
+SELECT version FROM organisation WHERE org_id = $1

@@ -1,0 +1,154 @@
+-- name: insert_idempotency_keys
+-- Takes the keys first of all locks, sorted; a key in flight elsewhere is waited for.
+INSERT INTO idempotency_key (org_id, caller, path, key, digest, request_id)
+SELECT $1, k.caller, k.path, k.key, k.digest, k.request_id
+FROM unnest($2::text[], $3::text[], $4::text[], $5::bytea[], $6::uuid[]) AS k (caller, path, key, digest, request_id)
+ORDER BY k.caller, k.path, k.key
+ON CONFLICT DO NOTHING
+
+-- name: lock_for_submission
+-- One row per command: locks the members (sorted), reads what the rule needs. Waiting for a lock does not
+-- refresh the snapshot, so the caller compares locked_version with seen_version and runs it again if they differ.
+WITH asked AS MATERIALIZED (
+    SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
+        AS a (request_id, kind, value, reference, host_id, caller, key)
+), named AS MATERIALIZED (
+    SELECT a.request_id, i.member_id
+    FROM asked a JOIN member_identifier i ON i.org_id = $1 AND i.kind = a.kind AND i.value = a.value
+), locked AS MATERIALIZED (
+    SELECT m.member_id, m.version FROM member m
+    WHERE m.org_id = $1 AND m.member_id IN (SELECT member_id FROM named)
+    ORDER BY m.member_id FOR NO KEY UPDATE
+), account AS MATERIALIZED (
+    SELECT l.member_id, l.version AS locked_version, s.version AS seen_version, s.document
+    FROM locked l JOIN member_account s ON s.org_id = $1 AND s.member_id = l.member_id
+)
+SELECT a.request_id, clock_timestamp() AS now, statement_timestamp() AS statement_at,
+       o.version AS organisation_version, n.member_id,
+       account.locked_version, account.seen_version, account.document,
+       earlier.request_id IS NOT NULL AS already_written,
+       twin.request_id AS duplicate_of,
+       k.request_id AS key_request_id, k.digest AS key_digest
+FROM asked a
+JOIN organisation o ON o.org_id = $1
+LEFT JOIN named n ON n.request_id = a.request_id
+LEFT JOIN account ON account.member_id = n.member_id
+LEFT JOIN request earlier ON earlier.org_id = $1 AND earlier.request_id = a.request_id
+LEFT JOIN idempotency_key k ON k.org_id = $1 AND k.caller = a.caller AND k.path = $9 AND k.key = a.key
+LEFT JOIN LATERAL (
+    SELECT r.request_id FROM request r
+    WHERE r.org_id = $1 AND r.external_reference = a.reference AND r.host_id = a.host_id
+      AND r.request_id <> a.request_id AND r.state IN ('pending', 'approved', 'unknown', 'succeeded')
+    ORDER BY r.started_at LIMIT 1
+) twin ON a.reference IS NOT NULL
+
+-- name: lock_for_decision
+-- One row per command: locks the requests, then their members (each sorted), reads what the rule needs.
+-- Run again where a locked version differs from the one seen.
+WITH asked AS MATERIALIZED (
+    SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[])
+        AS a (decision_id, request_id, first_choice, second_choice)
+), locked_request AS MATERIALIZED (
+    SELECT r.* FROM request r
+    WHERE r.org_id = $1 AND r.request_id = ANY ($3::uuid[])
+    ORDER BY r.request_id FOR NO KEY UPDATE
+), owner AS MATERIALIZED (
+    SELECT r.request_id, coalesce(r.member_id, i.member_id) AS member_id
+    FROM locked_request r
+    LEFT JOIN member_identifier i ON r.member_id IS NULL
+        AND i.org_id = $1 AND i.kind = r.identifier_kind AND i.value = r.identifier_value
+), locked AS MATERIALIZED (
+    SELECT m.member_id, m.version FROM member m
+    WHERE m.org_id = $1 AND m.member_id IN (SELECT member_id FROM owner)
+    ORDER BY m.member_id FOR NO KEY UPDATE
+), account AS MATERIALIZED (
+    SELECT l.member_id, l.version AS locked_version, s.version AS seen_version, s.document
+    FROM locked l JOIN member_account s ON s.org_id = $1 AND s.member_id = l.member_id
+)
+SELECT a.decision_id, a.request_id AS asked_request_id, clock_timestamp() AS now, statement_timestamp() AS statement_at,
+       o.version AS organisation_version,
+       r.*, seen.version AS seen_request_version,
+       account.member_id AS account_member_id, account.locked_version, account.seen_version, account.document,
+       written.event_id IS NOT NULL AS already_written,
+       voices.document AS decisions, held.document AS hold,
+       used.redemption_id IS NOT NULL AS reference_used,
+       CASE WHEN taken.redemption_id IS NULL THEN a.first_choice ELSE a.second_choice END AS redemption_id
+FROM asked a
+JOIN organisation o ON o.org_id = $1
+LEFT JOIN locked_request r ON r.request_id = a.request_id
+LEFT JOIN request seen ON seen.org_id = $1 AND seen.request_id = r.request_id
+LEFT JOIN owner ON owner.request_id = r.request_id
+LEFT JOIN account ON account.member_id = owner.member_id
+LEFT JOIN event written ON written.org_id = $1 AND written.subject_id = a.request_id
+    AND written.event_id = a.decision_id
+LEFT JOIN redemption used ON used.org_id = $1 AND used.external_reference = r.external_reference
+LEFT JOIN redemption taken ON taken.org_id = $1 AND taken.redemption_id = a.first_choice
+LEFT JOIN LATERAL (
+    SELECT json_agg(json_build_object(
+        'person_id', d.person_id, 'user_id', d.user_id, 'user_name', d.user_name, 'verdict', d.verdict,
+        'message', d.message, 'decided_at', d.decided_at) ORDER BY d.decided_at) AS document
+    FROM decision d WHERE d.org_id = $1 AND d.request_id = r.request_id
+) voices ON true
+LEFT JOIN LATERAL (
+    SELECT json_build_object(
+        'request_id', h.request_id, 'points', h.points, 'expires_at', h.expires_at, 'state', h.state,
+        'allocations', (
+            SELECT json_agg(json_build_object('lot_id', p.lot_id, 'points', p.points))
+            FROM hold_lot p WHERE p.org_id = $1 AND p.request_id = h.request_id)) AS document
+    FROM hold h WHERE h.org_id = $1 AND h.request_id = r.request_id
+) held ON true
+
+-- name: fetch_request
+-- One request with its voices, and the organisation's version to judge the reader by.
+SELECT o.version AS organisation_version, r.*, voices.document AS decisions
+FROM organisation o
+LEFT JOIN request r ON r.org_id = o.org_id AND r.request_id = $2
+LEFT JOIN LATERAL (
+    SELECT json_agg(json_build_object(
+        'person_id', d.person_id, 'user_id', d.user_id, 'user_name', d.user_name, 'verdict', d.verdict,
+        'message', d.message, 'decided_at', d.decided_at) ORDER BY d.decided_at) AS document
+    FROM decision d WHERE d.org_id = $1 AND d.request_id = r.request_id
+) voices ON true
+WHERE o.org_id = $1
+
+-- name: list_events
+-- The audit trail of one request, in order.
+SELECT o.version AS organisation_version, e.event_id, e.kind, e.at, e.facts, e.personal, e.leaf_hash
+FROM organisation o
+LEFT JOIN event e ON e.org_id = o.org_id AND e.subject_id = $2
+WHERE o.org_id = $1
+ORDER BY e.at, e.event_id
+
+-- name: oldest_pending
+-- When the oldest open request of an organisation was submitted.
+SELECT min(r.started_at) AS started_at FROM request r WHERE r.org_id = $1 AND r.ended_at IS NULL
+
+-- name: list_requests
+-- One page of the contract's list with its exact total. {only_open} lets the list of open requests use
+-- its own small index; {order} is one of four closed orders.
+WITH chosen AS NOT MATERIALIZED (
+    SELECT r.* FROM request r
+    WHERE r.org_id = $1 {only_open}
+      AND r.state = ANY ($2::text[])
+      AND ($3::text IS NULL OR r.request_type = $3)
+      AND ($4::bigint IS NULL OR r.maker_user_id = $4)
+      AND ($5::bigint IS NULL OR r.till_id = $5)
+      AND ($6::bigint IS NULL OR r.store_id = $6)
+      AND ($7::bigint IS NULL OR r.zone_id = $7)
+      AND ($8::bigint IS NULL OR r.concept_id = $8)
+      AND r.started_at >= $9::timestamptz AND r.started_at < $10::timestamptz
+), page AS MATERIALIZED (
+    SELECT * FROM chosen ORDER BY {order} LIMIT $11 OFFSET $12
+)
+SELECT o.version AS organisation_version, total.n AS total, page.*, voices.document AS decisions
+FROM organisation o
+CROSS JOIN (SELECT count(*) AS n FROM chosen) total
+LEFT JOIN page ON true
+LEFT JOIN LATERAL (
+    SELECT json_agg(json_build_object(
+        'person_id', d.person_id, 'user_id', d.user_id, 'user_name', d.user_name, 'verdict', d.verdict,
+        'message', d.message, 'decided_at', d.decided_at) ORDER BY d.decided_at) AS document
+    FROM decision d WHERE d.org_id = $1 AND d.request_id = page.request_id
+) voices ON true
+WHERE o.org_id = $1
+ORDER BY {order}
