@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from counterfoil.domain.organisation_files import (
     IDENTIFIER_FIELDS,
@@ -31,7 +32,7 @@ class MemberChange:
         return sum(lot.points for lot in self.lots)
 
 
-def problems(file: OrganisationFile, current: Current) -> Iterator[Problem]:
+def problems(file: OrganisationFile, current: Current, now: datetime) -> Iterator[Problem]:
     """Everything about the members that cannot be applied."""
     first: dict[int, str] = {}
     claims: dict[tuple[str, str], str] = {}
@@ -56,10 +57,10 @@ def problems(file: OrganisationFile, current: Current) -> Iterator[Problem]:
         known = current.members.get(entry.member_id)
         if known is None and not entry.identifiers:
             yield Problem(path, f"a new member needs one of {', '.join(IDENTIFIER_FIELDS.values())}")
-        yield from _lots(path, entry, known)
+        yield from _lots(path, entry, known, now)
 
 
-def _lots(path: str, entry: MemberEntry, known: MemberEntry | None) -> Iterator[Problem]:
+def _lots(path: str, entry: MemberEntry, known: MemberEntry | None, now: datetime) -> Iterator[Problem]:
     awarded = {lot.reference: lot for lot in known.lots} if known else {}
     seen: dict[str, str] = {}
     for index, lot in enumerate(entry.lots):
@@ -70,6 +71,10 @@ def _lots(path: str, entry: MemberEntry, known: MemberEntry | None) -> Iterator[
             )
         if lot.awarded_at and lot.expires_at and lot.expires_at <= lot.awarded_at:
             yield Problem(f"{where}.expiresAt", "must be after awardedAt; the points end when it begins")
+        if lot.awarded_at and lot.awarded_at > now:
+            yield Problem(
+                f"{where}.awardedAt", "lies in the future: points count from the moment they are applied"
+            )
         there = awarded.get(lot.reference)
         if there is None or not lot.points or lot.awarded_at is None:
             continue

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar
 
 from counterfoil.domain import member_entries
@@ -23,7 +24,7 @@ from counterfoil.domain.payloads import points_text
 
 R = TypeVar("R")
 MEMBERS_SHOWN_MAX: Final = 20
-PASSWORD: Final = "password"
+PASSWORD: Final = "password"  # noqa: S105 - the name of a field
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,16 @@ class Difference:
     def records(self) -> tuple[Change[Any], ...]:
         """Every change but those of members, in the order in which a person reads them."""
         return (
-            *self.settings, *self.units, *self.people, *self.users, *self.credentials, *self.grants, *self.hosts,
-            *self.policy, *self.programme,
-        )  # fmt: skip
+            *self.settings,
+            *self.units,
+            *self.people,
+            *self.users,
+            *self.credentials,
+            *self.grants,
+            *self.hosts,
+            *self.policy,
+            *self.programme,
+        )
 
     def __bool__(self) -> bool:
         """Whether there is anything to change."""
@@ -184,11 +192,12 @@ def _hosts(file: OrganisationFile, current: Current, version: int) -> tuple[Chan
 def describe(difference: Difference) -> Iterator[Line]:
     """The difference as lines to read; no password is in them, nor anything made of one."""
     for change in difference.records:
-        yield from _record_lines(change)
+        yield from record_lines(change)
     yield from _member_lines(difference.members)
 
 
-def _record_lines(change: Change[Any]) -> Iterator[Line]:
+def record_lines(change: Change[Any]) -> Iterator[Line]:
+    """The lines of one change: one for what comes or goes, one for each field that differs."""
     head = f"{change.what} {change.key}"
     if change.before is None or change.after is None:
         record = change.after or change.before
@@ -204,6 +213,10 @@ def _record_lines(change: Change[Any]) -> Iterator[Line]:
             yield Line("~", f"{head} password: changed; what was issued for the old one ends")
         else:
             yield Line("~", f"{head} {label}: {_text(before)} → {_text(after)}")
+
+
+def _is_news(value: object) -> bool:
+    return not (value is None or value is True or value == ())
 
 
 def _fact(label: str, value: object) -> str:
@@ -222,48 +235,60 @@ def _text(value: object) -> str:
             return value.isoformat()
         case Decimal():
             return format(value.normalize(), "f")
-    return str(value)
+        case _:
+            return str(value)
 
 
 def _facts(record: object) -> list[tuple[str, object]]:
     """What a record says, under the names that the file uses."""
-    match record:
-        case OrganisationSettings():
-            return [
-                ("name", record.name), ("timeZone", record.time_zone), ("wireTimeZone", record.wire_time_zone),
-                ("countryCode", record.country_code), ("profile", record.profile), ("control", record.control),
-                ("echoCredentials", record.echo_credentials),
-            ]  # fmt: skip
-        case OrgUnit():
-            is_store = record.kind is UnitKind.STORE
-            return [
-                ("name", record.name), ("code", record.code),
-                ("zone" if is_store else "parent", record.zone_parent_id),
-                ("concept" if is_store else "parent", record.concept_parent_id),
-                ("store", record.store_id), ("active", record.active),
-            ]  # fmt: skip
-        case Person():
-            return [("name", record.name), ("active", record.active)]
-        case User():
-            return [
-                ("userName", record.user_name), ("person", record.person_id), (PASSWORD, record.password_hash),
-                ("active", record.active),
-            ]  # fmt: skip
-        case Credential():
-            return [
-                ("id", record.user_id), ("person", record.person_id), ("till", record.unit_id),
-                ("rights", record.rights), (PASSWORD, record.secret_hash), ("active", record.active),
-            ]  # fmt: skip
-        case Host():
-            return [("url", f"{record.scheme}://{record.pattern}:{record.port}"), ("target", record.target)]
-        case Policy():
-            return [("approvals", record.approvals_required)]
-        case Programme():
-            return [
-                ("name", record.name), ("currencyPerPoint", record.currency_per_point),
-                ("holdDays", record.hold_days), ("releaseGraceHours", record.release_grace_hours),
-            ]  # fmt: skip
-    return []
+    return [(label, read(record)) for label, read in _FACTS.get(type(record), ())]
+
+
+_FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
+    OrganisationSettings: (
+        ("name", attrgetter("name")),
+        ("timeZone", attrgetter("time_zone")),
+        ("wireTimeZone", attrgetter("wire_time_zone")),
+        ("countryCode", attrgetter("country_code")),
+        ("profile", attrgetter("profile")),
+        ("control", attrgetter("control")),
+        ("echoCredentials", attrgetter("echo_credentials")),
+    ),
+    OrgUnit: (
+        ("name", attrgetter("name")),
+        ("code", attrgetter("code")),
+        ("parent zone", attrgetter("zone_parent_id")),
+        ("parent concept", attrgetter("concept_parent_id")),
+        ("store", attrgetter("store_id")),
+        ("active", attrgetter("active")),
+    ),
+    Person: (("name", attrgetter("name")), ("active", attrgetter("active"))),
+    User: (
+        ("userName", attrgetter("user_name")),
+        ("person", attrgetter("person_id")),
+        (PASSWORD, attrgetter("password_hash")),
+        ("active", attrgetter("active")),
+    ),
+    Credential: (
+        ("id", attrgetter("user_id")),
+        ("person", attrgetter("person_id")),
+        ("till", attrgetter("unit_id")),
+        ("rights", attrgetter("rights")),
+        (PASSWORD, attrgetter("secret_hash")),
+        ("active", attrgetter("active")),
+    ),
+    Host: (
+        ("url", lambda host: f"{host.scheme}://{host.pattern}:{host.port}"),
+        ("target", attrgetter("target")),
+    ),
+    Policy: (("approvals", attrgetter("approvals_required")),),
+    Programme: (
+        ("name", attrgetter("name")),
+        ("currencyPerPoint", attrgetter("currency_per_point")),
+        ("holdDays", attrgetter("hold_days")),
+        ("releaseGraceHours", attrgetter("release_grace_hours")),
+    ),
+}
 
 
 def _grant_text(grant: Grant) -> str:

@@ -1,8 +1,8 @@
 """What an organisation file says, what the organisation is now, and whether the two fit together.
 
-Records keep the place where they were written as their key, a dotted path such as `units.tills[0]`, so that
-a problem can name its field. A field that could not be read has a neutral value (0, "", None) and a problem of
-its own already; the checks here say nothing more about it.
+Each record has the place where it was written as its key, a dotted path such as `units.tills[0]`, so that
+a problem can name its field. A field that could not be read has a neutral value (0, "", None) and a problem
+of its own already; the checks here say nothing more about it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class OrganisationSettings:
 
 @dataclass(frozen=True, slots=True)
 class Password:
-    """Where a password comes from: `value`, `env`, `file` or `prompt`. `is_md5`: it is in the contract's md5 form."""
+    """Where a password comes from: `value`, `env`, `file` or `prompt`. `is_md5`: it is in the md5 form."""
 
     source: str
     value: str = field(repr=False)
@@ -68,7 +68,7 @@ class Award:
 
 @dataclass(frozen=True, slots=True)
 class MemberEntry:
-    """A member as the file gives it: identifiers by kind, in their stored form; what is absent stays as it is."""
+    """A member as the file gives it: identifiers by kind in their stored form; absent ones stay."""
 
     member_id: int
     identifiers: Mapping[str, str]
@@ -77,7 +77,7 @@ class MemberEntry:
 
 @dataclass(frozen=True, slots=True)
 class OrganisationFile:
-    """A whole file. `grants` and `hosts` are None where the file does not list them: then they stay as they are."""
+    """A whole file. `grants` and `hosts` are None where the file has no such list: then they stay."""
 
     settings: OrganisationSettings
     units: Mapping[str, OrgUnit] = field(default_factory=dict)
@@ -96,8 +96,8 @@ class OrganisationFile:
 class Current:
     """The organisation as the database has it; of the members only those that the file names.
 
-    `owners` tells who has an identifier that the file gives to somebody, `login_owners` the organisation of each
-    login in the file.
+    `owners` tells who has an identifier that the file gives to somebody, `login_owners` the organisation of
+    each login in the file.
     """
 
     settings: OrganisationSettings | None = None
@@ -129,7 +129,7 @@ def problems(file: OrganisationFile, current: Current) -> Iterator[Problem]:
         if file.programme.programme_id != known.programme_id:
             yield Problem(
                 "programme.id",
-                f"the organisation's programme is {known.programme_id}, and a second one is not there yet: use that id",
+                f"the organisation's programme is {known.programme_id}; a second one is not there yet",
             )
     elif file.programme is None and known is None:
         yield Problem(

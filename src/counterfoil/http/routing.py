@@ -138,7 +138,7 @@ class Route:
 
     pattern: re.Pattern[str]
     endpoints: Mapping[str, Endpoint]
-    allow: bytes
+    allow: str
     family: Family
 
 
@@ -154,7 +154,7 @@ class Router:
         for path, methods in by_path.items():
             if "GET" in methods:
                 methods["HEAD"] = methods["GET"]
-            allow = ", ".join(sorted(methods)).encode()
+            allow = ", ".join(sorted(methods))
             for spelled in _spellings(path):
                 family = next(iter(methods.values())).family
                 route = Route(compile_path(spelled)[0], methods, allow, family)

@@ -7,7 +7,9 @@ LEFT JOIN LATERAL (
                 ELSE (SELECT i.member_id FROM member_identifier i WHERE i.org_id = $1 AND i.kind = $2 AND i.value = $3)
            END AS member_id
 ) named ON true
-LEFT JOIN member_account account ON account.org_id = $1 AND account.member_id = named.member_id
+LEFT JOIN LATERAL (
+    SELECT m.document FROM member_account m WHERE m.org_id = $1 AND m.member_id = named.member_id OFFSET 0
+) account ON true
 WHERE o.org_id = $1
 
 -- name: lock_for_redemption
@@ -25,7 +27,11 @@ WITH asked AS MATERIALIZED (
     ORDER BY m.member_id FOR NO KEY UPDATE
 ), account AS MATERIALIZED (
     SELECT l.member_id, l.version AS locked_version, s.version AS seen_version, s.document
-    FROM locked l JOIN member_account s ON s.org_id = $1 AND s.member_id = l.member_id
+    FROM locked l
+    CROSS JOIN LATERAL (
+        SELECT m.version, m.document FROM member_account m
+        WHERE m.org_id = $1 AND m.member_id = l.member_id OFFSET 0  -- one probe each, never a scan of all members
+    ) s
 )
 SELECT a.redeem_id, clock_timestamp() AS now, statement_timestamp() AS statement_at,
        o.version AS organisation_version, n.member_id, account.locked_version, account.seen_version, account.document,

@@ -21,7 +21,11 @@ WITH asked AS MATERIALIZED (
     ORDER BY m.member_id FOR NO KEY UPDATE
 ), account AS MATERIALIZED (
     SELECT l.member_id, l.version AS locked_version, s.version AS seen_version, s.document
-    FROM locked l JOIN member_account s ON s.org_id = $1 AND s.member_id = l.member_id
+    FROM locked l
+    CROSS JOIN LATERAL (
+        SELECT m.version, m.document FROM member_account m
+        WHERE m.org_id = $1 AND m.member_id = l.member_id OFFSET 0  -- one probe each, never a scan of all members
+    ) s
 )
 SELECT a.request_id, clock_timestamp() AS now, statement_timestamp() AS statement_at,
        o.version AS organisation_version, n.member_id,
@@ -63,7 +67,11 @@ WITH asked AS MATERIALIZED (
     ORDER BY m.member_id FOR NO KEY UPDATE
 ), account AS MATERIALIZED (
     SELECT l.member_id, l.version AS locked_version, s.version AS seen_version, s.document
-    FROM locked l JOIN member_account s ON s.org_id = $1 AND s.member_id = l.member_id
+    FROM locked l
+    CROSS JOIN LATERAL (
+        SELECT m.version, m.document FROM member_account m
+        WHERE m.org_id = $1 AND m.member_id = l.member_id OFFSET 0  -- one probe each, never a scan of all members
+    ) s
 )
 SELECT a.decision_id, a.request_id AS asked_request_id, clock_timestamp() AS now, statement_timestamp() AS statement_at,
        o.version AS organisation_version,

@@ -1,0 +1,338 @@
+"""Reads an organisation file into records. What the fields mean is told in docs/organisation-file.md."""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+from decimal import Decimal
+from typing import Final
+
+import phonenumbers
+
+from counterfoil.application import identifiers
+from counterfoil.application.passwords import SECRET_BYTES_MAX
+from counterfoil.application.yaml_fields import Document, Fields
+from counterfoil.domain.access import Grant, OrgUnit, Right, UnitKind
+from counterfoil.domain.organisation_files import (
+    IDENTIFIER_FIELDS,
+    Award,
+    MemberEntry,
+    OrganisationFile,
+    OrganisationSettings,
+    Password,
+    Problem,
+)
+from counterfoil.domain.organisations import Credential, Host, Person, Programme, User
+from counterfoil.domain.payloads import KNOWN_TYPES, parse_hostname
+
+SECTIONS: Final = (
+    "organisation", "units", "people", "credentials", "grants", "hosts", "policy", "programme", "members",
+)  # fmt: skip
+ORGANISATION: Final = (
+    "id", "name", "timeZone", "wireTimeZone", "countryCode", "profile", "control", "echoCredentials",
+)  # fmt: skip
+UNITS: Final[Mapping[UnitKind, tuple[str, ...]]] = {
+    UnitKind.ZONE: ("id", "name", "code", "parent", "active"),
+    UnitKind.CONCEPT: ("id", "name", "code", "parent", "active"),
+    UnitKind.STORE: ("id", "name", "code", "zone", "concept", "active"),
+    UnitKind.TILL: ("id", "name", "code", "store", "active"),
+}
+PASSWORDS: Final = ("password", "passwordEnv", "passwordFile", "passwordPrompt")
+MD5: Final = "passwordMd5"
+PERSON: Final = ("staffId", "name", "active", "users")
+USER: Final = ("id", "userName", "active", *PASSWORDS)
+CREDENTIAL: Final = ("login", "id", "till", "person", "rights", "active", MD5, *PASSWORDS)
+GRANT: Final = ("person", "unit", "right", "type", "pointsMax", "from", "until")
+HOST: Final = ("id", "url", "target")
+POLICY: Final = ("approvals",)
+PROGRAMME: Final = ("id", "name", "currencyPerPoint", "holdDays", "releaseGraceHours")
+MEMBER: Final = ("id", *IDENTIFIER_FIELDS.values(), "lots")
+LOT: Final = ("reference", "points", "awardedAt", "expiresAt")
+
+IDENTIFIER_LENGTH_MAX: Final = 200
+APPROVALS_MAX: Final = 100
+_MD5_FORM = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_LOGIN = re.compile(r"[^\s:]+")
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+_CURRENCY = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
+_GRANTED: Final = (Right.MAKE, Right.CHECK)
+_SUFFIX = "*."
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A file as far as it could be read. `file` is None where not even the organisation is known."""
+
+    file: OrganisationFile | None
+    document: Document = field(repr=False)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What is wrong with the file, whatever the database has."""
+        return self.document.problems
+
+
+def read(content: bytes) -> Draft:
+    """Read a file; nothing is raised, every problem is kept."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        document = Document("{}")
+        line = content.count(b"\n", 0, error.start) + 1
+        document.problems.append(Problem("", f"is not UTF-8 (line {line}): save it as UTF-8"))
+        return Draft(None, document)
+    document = Document(text)
+    if document.problems:
+        return Draft(None, document)
+    top = document.fields(SECTIONS)
+    settings, zone = _organisation(top)
+    users: dict[str, User] = {}
+    passwords: dict[str, Password] = {}
+    file = OrganisationFile(
+        settings=settings,
+        units=dict(_units(top)),
+        people=dict(_people(top, users, passwords)),
+        users=users,
+        credentials=dict(_credentials(top, passwords)),
+        passwords=passwords,
+        grants=dict(_grants(top, zone)) if "grants" in top else None,
+        hosts=dict(_hosts(top)) if "hosts" in top else None,
+        approvals=_approvals(top),
+        programme=_programme(top),
+        members=dict(_members(top, settings.country_code, zone)),
+    )
+    return Draft(file if settings.org_id else None, document)
+
+
+def _organisation(top: Fields) -> tuple[OrganisationSettings, tzinfo]:
+    if "organisation" not in top:
+        top.tell("organisation", "is missing: add it with id, name, timeZone and countryCode")
+        return OrganisationSettings(0, "", "", "", "", "", "", ""), UTC
+    fields = top.section("organisation", ORGANISATION)
+    time_zone = fields.text("timeZone")
+    wire_time_zone = fields.text("wireTimeZone", required=False) or time_zone
+    zone = _zone(fields, "timeZone", time_zone)
+    _zone(fields, "wireTimeZone", wire_time_zone if "wireTimeZone" in fields else "")
+    country_code = fields.text("countryCode", maximum=3)
+    if country_code and not (
+        country_code.isascii()
+        and country_code.isdecimal()
+        and not country_code.startswith("0")
+        and int(country_code) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE
+    ):
+        fields.tell("countryCode", "is no country calling code: write its digits, such as 91 for India")
+        country_code = ""
+    if fields.choice("control", ("single", "dual"), "single") == "dual":
+        fields.tell("control", "dual control of administration is not there yet: leave it at single")
+    settings = OrganisationSettings(
+        org_id=fields.number("id"),
+        name=fields.text("name"),
+        time_zone=time_zone,
+        wire_time_zone=wire_time_zone,
+        country_code=country_code,
+        profile=fields.choice("profile", ("contract", "strict"), "contract") or "",
+        control="single",
+        echo_credentials=fields.choice("echoCredentials", ("create", "all"), "create") or "",
+    )
+    return settings, zone
+
+
+def _zone(fields: Fields, name: str, key: str) -> tzinfo:
+    if key in zoneinfo.available_timezones():
+        return zoneinfo.ZoneInfo(key)
+    if key:
+        fields.tell(name, f"{key} is no time zone: use a name such as Asia/Kolkata")
+    return UTC
+
+
+def _units(top: Fields) -> Iterator[tuple[str, OrgUnit]]:
+    lists = top.section("units", [f"{kind}s" for kind in UnitKind])
+    for kind, known in UNITS.items():
+        for fields in lists.entries(f"{kind}s", known):
+            is_store = kind is UnitKind.STORE
+            parent = fields.reference("parent") if "parent" in known else None
+            yield (
+                fields.path,
+                OrgUnit(
+                    unit_id=fields.number("id"),
+                    kind=kind,
+                    name=fields.text("name"),
+                    code=fields.text("code", required=kind is UnitKind.TILL) or None,
+                    zone_parent_id=fields.reference("zone", required=True)
+                    if is_store
+                    else parent
+                    if kind is UnitKind.ZONE
+                    else None,
+                    concept_parent_id=fields.reference("concept", required=True)
+                    if is_store
+                    else parent
+                    if kind is UnitKind.CONCEPT
+                    else None,
+                    store_id=fields.reference("store", required=True) if kind is UnitKind.TILL else None,
+                    active=fields.flag("active", default=True),
+                ),
+            )
+
+
+def _people(
+    top: Fields, users: dict[str, User], passwords: dict[str, Password]
+) -> Iterator[tuple[str, Person]]:
+    for fields in top.entries("people", PERSON):
+        staff_id = fields.text("staffId", maximum=100)
+        yield fields.path, Person(staff_id, fields.text("name"), fields.flag("active", default=True))
+        for user in fields.entries("users", USER):
+            users[user.path] = User(
+                user.number("id"), user.text("userName"), staff_id, active=user.flag("active", default=True)
+            )
+            _password(user, passwords)
+
+
+def _password(fields: Fields, passwords: dict[str, Password]) -> None:
+    """Keep where the password comes from; no message may ever repeat a value."""
+    given = [name for name in (MD5, *PASSWORDS) if name in fields]
+    if len(given) > 1:
+        fields.tell(given[1], f"the password is also given as {given[0]}: keep one of them")
+    for name in given[:1]:
+        if name == "passwordPrompt":
+            if fields.flag(name, default=False):
+                passwords[fields.path] = Password("prompt", "")
+            continue
+        value = fields.secret(name)
+        if not value or len(value.encode("utf-8", "surrogatepass")) > SECRET_BYTES_MAX:
+            fields.tell(name, f"must have 1 to {SECRET_BYTES_MAX} bytes: leave it out to keep the password")
+        elif name == MD5 and not _MD5_FORM.fullmatch(value.lower()):
+            fields.tell(name, "must be the 32 hexadecimal digits of the password's md5")
+        source = {"passwordEnv": "env", "passwordFile": "file"}.get(name, "value")
+        passwords[fields.path] = Password(source, value.lower() if name == MD5 else value, is_md5=name == MD5)
+
+
+def _credentials(top: Fields, passwords: dict[str, Password]) -> Iterator[tuple[str, Credential]]:
+    for fields in top.entries("credentials", CREDENTIAL):
+        login = fields.text("login")
+        if login and not _LOGIN.fullmatch(login):
+            fields.tell("login", "must have no colon and no blank in it")
+        yield (
+            fields.path,
+            Credential(
+                login=login,
+                user_id=fields.number("id"),
+                secret_hash="",
+                person_id=fields.text("person", required=False, maximum=100) or None,
+                unit_id=fields.reference("till"),
+                rights=fields.words("rights", (Right.MOVE_DIRECTLY,), _credential_right),
+                active=fields.flag("active", default=True),
+            ),
+        )
+        _password(fields, passwords)
+
+
+def _credential_right(word: str) -> str:
+    if word in _GRANTED:
+        return f"{word} is a person's: put a grant for the credential's person under grants"
+    return f"must be {Right.MOVE_DIRECTLY}, the one right that a calling system has of its own"
+
+
+def _grants(top: Fields, zone: tzinfo) -> Iterator[tuple[str, Grant]]:
+    for fields in top.entries("grants", GRANT):
+        right = fields.choice("right", _GRANTED)
+        yield (
+            fields.path,
+            Grant(
+                grant_id="",
+                person_id=fields.text("person", maximum=100),
+                access_right=right or Right.MAKE,
+                unit_id=fields.reference("unit"),
+                request_type=fields.choice("type", KNOWN_TYPES) if "type" in fields else None,
+                points_max=fields.points("pointsMax", required=False),
+                valid_from=fields.moment("from", zone),
+                valid_until=fields.moment("until", zone),
+            ),
+        )
+
+
+def _hosts(top: Fields) -> Iterator[tuple[str, Host]]:
+    for fields in top.entries("hosts", HOST):
+        url = fields.text("url", maximum=300)
+        scheme, pattern, port = _address(fields, url) if url else ("", "", 0)
+        target = fields.text("target")
+        if target == "external":
+            fields.tell("target", "calls to external hosts are not there yet: the one target is ledger")
+        elif target and target != "ledger":
+            fields.tell("target", "must be ledger, the built-in one")
+        yield fields.path, Host(fields.text("id", maximum=100), scheme, pattern, port, "ledger")
+
+
+def _address(fields: Fields, url: str) -> tuple[str, str, int]:
+    """Scheme, name (or *.suffix) and port: what a payload's hostname is compared with."""
+    scheme, separator, rest = url.lower().partition("://")
+    is_suffix = rest.startswith(_SUFFIX)
+    address = parse_hostname(f"{scheme}://{rest.removeprefix(_SUFFIX)}") if separator else None
+    if address is None:
+        fields.tell(
+            "url", "must be a scheme and host such as https://api.example.com or https://*.example.com:8443"
+        )
+        return "", "", 0
+    scheme, name, port = address
+    if is_suffix and "." not in name:
+        fields.tell("url", f"{_SUFFIX}{name} would stand for too many hosts: name one more part")
+    return scheme, f"{_SUFFIX}{name}" if is_suffix else name, port
+
+
+def _approvals(top: Fields) -> int | None:
+    if "policy" not in top:
+        return None
+    return top.section("policy", POLICY).number("approvals", high=APPROVALS_MAX) or None
+
+
+def _programme(top: Fields) -> Programme | None:
+    if "programme" not in top:
+        return None
+    fields = top.section("programme", PROGRAMME)
+    currency = fields.text("currencyPerPoint", required=False) or "1"
+    if not _CURRENCY.fullmatch(currency) or Decimal(currency) <= 0:
+        fields.tell("currencyPerPoint", "must be above 0, with at most 6 decimals")
+        currency = "1"
+    return Programme(
+        fields.number("id"),
+        fields.text("name"),
+        Decimal(currency),
+        fields.number("holdDays", default=7, high=3650),
+        fields.number("releaseGraceHours", default=24, low=0, high=87_600),
+    )
+
+
+def _members(top: Fields, country_code: str, zone: tzinfo) -> Iterator[tuple[str, MemberEntry]]:
+    for fields in top.entries("members", MEMBER):
+        yield (
+            fields.path,
+            MemberEntry(
+                fields.number("id"),
+                dict(_identifiers(fields, country_code)),
+                tuple(
+                    Award(
+                        lot.text("reference"),
+                        lot.points("points") or 0,
+                        lot.moment("awardedAt", zone, required=True),
+                        lot.moment("expiresAt", zone),
+                    )
+                    for lot in fields.entries("lots", LOT)
+                ),
+            ),
+        )
+
+
+def _identifiers(fields: Fields, country_code: str) -> Iterator[tuple[str, str]]:
+    for kind, name in IDENTIFIER_FIELDS.items():
+        typed = fields.text(name, required=False, maximum=IDENTIFIER_LENGTH_MAX)
+        if not typed:
+            continue
+        value = identifiers.normalise(kind, typed, country_code)
+        if not value:
+            fields.tell(name, "has no digit in it: write the number as the member gives it")
+        elif kind == identifiers.EMAIL and not _EMAIL.fullmatch(value):
+            fields.tell(name, "must be an e-mail address")
+        else:
+            yield kind, value

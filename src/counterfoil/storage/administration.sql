@@ -1,0 +1,186 @@
+-- name: insert_organisation
+-- A new organisation gets its row, so that there is one to lock; an existing one stays as it is.
+INSERT INTO organisation (
+    org_id, name, time_zone, wire_time_zone, country_code, profile, control, echo_credentials)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT DO NOTHING
+RETURNING org_id
+
+-- name: lock_organisation
+-- The one lock of administration: whoever changes an organisation waits here for whoever else does.
+SELECT org_id FROM organisation WHERE org_id = $1 FOR NO KEY UPDATE
+
+-- name: fetch_now
+-- The time of the change, read after the lock, and whether any member is there.
+SELECT clock_timestamp() AS now, EXISTS (SELECT FROM member WHERE org_id = $1) AS has_members
+
+-- name: list_login_owners
+-- Whose the logins are, over all organisations (the directory's exception).
+SELECT login, org_id FROM directory WHERE login = ANY ($1::text[])
+
+-- name: list_member_identifiers
+-- The members among these ids, with a row for each identifier.
+SELECT m.member_id, i.kind, i.value
+FROM member m LEFT JOIN member_identifier i ON i.org_id = m.org_id AND i.member_id = m.member_id
+WHERE m.org_id = $1 AND m.member_id = ANY ($2::bigint[])
+
+-- name: list_lots
+-- Every lot ever awarded to these members.
+SELECT member_id, reference, points, awarded_at, expires_at
+FROM lot WHERE org_id = $1 AND member_id = ANY ($2::bigint[])
+
+-- name: list_identifier_owners
+-- Which members have these identifiers.
+SELECT i.kind, i.value, i.member_id
+FROM unnest($2::text[], $3::text[]) AS a (kind, value)
+JOIN member_identifier i ON i.org_id = $1 AND i.kind = a.kind AND i.value = a.value
+
+-- name: update_organisation
+-- The organisation's own fields, and the version by which every process sees that something changed.
+UPDATE organisation
+SET name = $2, time_zone = $3, wire_time_zone = $4, country_code = $5, profile = $6, control = $7,
+    echo_credentials = $8, version = $9
+WHERE org_id = $1
+
+-- name: write_units
+-- Units that are new or differ; a unit never goes and never changes its kind.
+INSERT INTO org_unit (
+    org_id, unit_id, kind, name, code, zone_parent_id, concept_parent_id, store_id, active)
+SELECT $1, n.* FROM unnest(
+    $2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::boolean[]) AS n
+ON CONFLICT (org_id, unit_id) DO UPDATE
+SET name = EXCLUDED.name, code = EXCLUDED.code, zone_parent_id = EXCLUDED.zone_parent_id,
+    concept_parent_id = EXCLUDED.concept_parent_id, store_id = EXCLUDED.store_id, active = EXCLUDED.active
+
+-- name: write_people
+-- People who are new or differ.
+INSERT INTO person (org_id, person_id, name, active)
+SELECT $1, n.* FROM unnest($2::text[], $3::text[], $4::boolean[]) AS n
+ON CONFLICT (org_id, person_id) DO UPDATE SET name = EXCLUDED.name, active = EXCLUDED.active
+
+-- name: free_user_names
+-- Takes away the names of users that get another one, so that two can swap theirs in the write that follows.
+UPDATE app_user SET user_name = 'renamed: ' || user_id::text
+WHERE org_id = $1 AND user_id = ANY ($2::bigint[])
+
+-- name: write_users
+-- Users that are new or differ.
+INSERT INTO app_user (org_id, user_id, user_name, person_id, password_hash, epoch, active)
+SELECT $1, n.* FROM unnest(
+    $2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::boolean[]) AS n
+ON CONFLICT (org_id, user_id) DO UPDATE
+SET user_name = EXCLUDED.user_name, person_id = EXCLUDED.person_id, password_hash = EXCLUDED.password_hash,
+    epoch = EXCLUDED.epoch, active = EXCLUDED.active
+
+-- name: write_credentials
+-- Credentials that are new or differ. The rights come as one text, because arrays of arrays must be even.
+INSERT INTO credential (
+    org_id, login, kind, user_id, person_id, unit_id, secret_hash, rights, epoch, active)
+SELECT $1, n.login, 'basic', n.user_id, n.person_id, n.unit_id, n.secret_hash, string_to_array(n.rights, ','),
+    n.epoch, n.active
+FROM unnest(
+    $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::bigint[], $9::boolean[])
+    AS n (login, user_id, person_id, unit_id, secret_hash, rights, epoch, active)
+ON CONFLICT (org_id, login) DO UPDATE
+SET user_id = EXCLUDED.user_id, person_id = EXCLUDED.person_id, unit_id = EXCLUDED.unit_id,
+    secret_hash = EXCLUDED.secret_hash, rights = EXCLUDED.rights, epoch = EXCLUDED.epoch, active = EXCLUDED.active
+
+-- name: insert_logins
+-- Claims logins in the directory; one that another organisation claims at this moment is waited for.
+INSERT INTO directory (login, org_id)
+SELECT login, $1 FROM unnest($2::text[]) AS n (login) ORDER BY login
+ON CONFLICT DO NOTHING
+
+-- name: delete_grants
+-- Grants that are revoked.
+DELETE FROM access_grant WHERE org_id = $1 AND grant_id = ANY ($2::uuid[])
+
+-- name: insert_grants
+-- Grants that are given.
+INSERT INTO access_grant (
+    org_id, grant_id, person_id, unit_id, access_right, request_type, points_max, valid_from, valid_until)
+SELECT $1, n.* FROM unnest(
+    $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], $8::timestamptz[],
+    $9::timestamptz[]) AS n
+
+-- name: delete_hosts
+-- Hosts that go or differ: those that differ are inserted again, so that two can swap their addresses.
+DELETE FROM host WHERE org_id = $1 AND host_id = ANY ($2::text[])
+
+-- name: insert_hosts
+-- Hosts that come or differ.
+INSERT INTO host (org_id, host_id, scheme, pattern, port, target, revision)
+SELECT $1, n.* FROM unnest(
+    $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::integer[]) AS n
+
+-- name: insert_policy
+-- A further revision of the policy; requests that were made under an earlier one keep that one.
+INSERT INTO policy (org_id, revision, document, created_at)
+VALUES ($1, $2, json_build_object('approvals', $3::integer), $4)
+
+-- name: write_programme
+-- The loyalty programme.
+INSERT INTO programme (
+    org_id, programme_id, name, currency_per_point, hold_days, release_grace_hours, is_default)
+VALUES ($1, $2, $3, $4, $5, $6, true)
+ON CONFLICT (org_id, programme_id) DO UPDATE
+SET name = EXCLUDED.name, currency_per_point = EXCLUDED.currency_per_point, hold_days = EXCLUDED.hold_days,
+    release_grace_hours = EXCLUDED.release_grace_hours
+
+-- name: lock_members
+-- The members that change, in the order in which everybody locks members.
+SELECT member_id FROM member
+WHERE org_id = $1 AND member_id = ANY ($2::bigint[])
+ORDER BY member_id FOR NO KEY UPDATE
+
+-- name: delete_identifiers
+-- Identifiers that their members give up.
+DELETE FROM member_identifier i
+USING unnest($2::text[], $3::text[], $4::bigint[]) AS g (kind, value, member_id)
+WHERE i.org_id = $1 AND i.kind = g.kind AND i.value = g.value AND i.member_id = g.member_id
+
+-- name: insert_members
+-- New members, with the points of their first lots.
+INSERT INTO member (org_id, programme_id, member_id, mobile, email, external_id, available)
+SELECT $1, (SELECT programme_id FROM programme WHERE org_id = $1 AND is_default), n.*
+FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[]) AS n
+
+-- name: update_members
+-- Members that differ: the identifiers that answers show, and the points of further lots.
+UPDATE member m
+SET mobile = c.mobile, email = c.email, external_id = c.external_id, available = m.available + c.points,
+    version = m.version + 1
+FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[])
+    AS c (member_id, mobile, email, external_id, points)
+WHERE m.org_id = $1 AND m.member_id = c.member_id
+
+-- name: insert_identifiers
+-- Identifiers that members get.
+INSERT INTO member_identifier (org_id, kind, value, member_id)
+SELECT $1, n.* FROM unnest($2::text[], $3::text[], $4::bigint[]) AS n
+
+-- name: insert_awards
+-- Lots, each with the journal and the posting that brought its points into being.
+WITH awarded AS MATERIALIZED (
+    SELECT * FROM unnest(
+        $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::bigint[], $7::timestamptz[], $8::timestamptz[])
+        AS a (journal_id, lot_id, member_id, reference, points, awarded_at, expires_at)
+), new_lot AS (
+    INSERT INTO lot (org_id, member_id, lot_id, reference, awarded_at, expires_at, points, remaining)
+    SELECT $1, member_id, lot_id, reference, awarded_at, expires_at, points, points FROM awarded
+), new_journal AS (
+    INSERT INTO journal (org_id, journal_id, kind, member_id, at)
+    SELECT $1, journal_id, 'award', member_id, $9 FROM awarded
+)
+INSERT INTO posting (org_id, journal_id, line, source, destination, lot_id, points)
+SELECT $1, journal_id, 1, 'issued', 'available', lot_id, points FROM awarded
+
+-- name: insert_events
+-- The audit trail of the change.
+INSERT INTO event (org_id, subject_id, event_id, kind, at, facts, personal, leaf_hash)
+SELECT $1, n.* FROM unnest(
+    $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::bytea[], $7::bytea[], $8::bytea[]) AS n
+
+-- name: analyse
+-- Plans that were made for empty tables cost most of the throughput after an import.
+ANALYZE member, member_identifier, lot, journal, posting
