@@ -14,8 +14,16 @@ import asyncpg
 import msgspec
 
 from counterfoil.application import ids
-from counterfoil.domain.access import Actor, Place, resolve_place
-from counterfoil.domain.organisations import Organisation
+from counterfoil.domain.access import Actor, Grant, OrgUnit, Place, Right, UnitKind, resolve_place
+from counterfoil.domain.organisations import (
+    Credential,
+    Host,
+    Organisation,
+    Person,
+    Policy,
+    Programme,
+    User,
+)
 from counterfoil.domain.payloads import Redemption
 from counterfoil.domain.refusals import Refusal
 from counterfoil.domain.requests import Decide, Submit
@@ -125,6 +133,48 @@ async def fetch_organisation(connection: Any, org_id: int = 51250) -> Organisati
     found = await organisations.find_organisation(connection, org_id)
     assert found is not None
     return found
+
+
+def grant(person_id: str, right: Right, unit_id: int | None = ZONE, **changes: Any) -> Grant:
+    """A right of a person, by default at the zone that everything is below."""
+    return Grant(f"{person_id} {right} {unit_id}", person_id, right, unit_id, **changes)
+
+
+def organisation(**changes: Any) -> Organisation:
+    """What `seed_organisation` stores, as a snapshot: for rules that need no database."""
+    people = (MAKER, CHECKER, OTHER_CHECKER)
+    fields: dict[str, Any] = {
+        "org_id": 51250,
+        "version": 1,
+        "name": "Demo",
+        "time_zone": "Asia/Kolkata",
+        "wire_time_zone": "Asia/Kolkata",
+        "country_code": "91",
+        "profile": "contract",
+        "control": "single",
+        "echo_credentials": "create",
+        "units": {
+            ZONE: OrgUnit(ZONE, UnitKind.ZONE, "zone"),
+            CONCEPT: OrgUnit(CONCEPT, UnitKind.CONCEPT, "concept"),
+            STORE: OrgUnit(STORE, UnitKind.STORE, "store", None, ZONE, CONCEPT),
+            TILL: OrgUnit(TILL, UnitKind.TILL, "till", store_id=STORE),
+        },
+        "people": {each: Person(each, each) for each in people},
+        "users": {
+            232134 + number: User(232134 + number, f"{each}@tipent.com", each)
+            for number, each in enumerate(people)
+        },
+        "credentials": {"ind.1": Credential("ind.1", 9, "not a hash", unit_id=TILL)},
+        "hosts": (Host("h1", "https", "crm-nightly-new.cc.capillarytech.com", 443, "ledger"),),
+        "policy": Policy(1),
+        "programme": Programme(1, "Demo"),
+        "grants": (
+            grant(MAKER, Right.MAKE),
+            grant(CHECKER, Right.CHECK),
+            grant(OTHER_CHECKER, Right.CHECK),
+        ),
+    }
+    return Organisation(**(fields | changes))
 
 
 def actor_of(organisation: Organisation, person_id: str) -> Actor:

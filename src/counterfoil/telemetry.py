@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 import structlog
@@ -35,7 +35,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
 
 
-def configure_logs(level: str, stream: IO[bytes] | None = None) -> None:
+def configure_logs(level: str, stream: BinaryIO | None = None) -> None:
     """JSON lines to stderr, from us and from the libraries."""
     structlog.configure(
         processors=[
@@ -73,7 +73,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     return described
 
 
-def _render(_logger: Any, _name: str, event: structlog.typing.EventDict) -> bytes:
+def _render(_logger: object, _name: str, event: structlog.typing.EventDict) -> bytes:
     return _encode(event)
 
 
@@ -87,8 +87,8 @@ class _ToStructlog(logging.Handler):
         write("library", logger=record.name, said=str(record.msg), **fields)
 
 
-class Metrics:
-    """All metrics of a process. It is also the `Watch` of the group commits."""
+class Telemetry:
+    """The metrics and the request log of a process: watches the edge, the queues and the pool."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
@@ -108,7 +108,7 @@ class Metrics:
             "pool_wait_seconds", "Time until a database connection was free", buckets=SECONDS, **given
         )
         # The children of a metric, looked up once: `labels` costs as much as all the rest.
-        self.refused = cache(lambda code: self._refusals.labels(str(code)).inc)
+        self._refused_with = cache(lambda code: self._refusals.labels(str(code)).inc)
         self._of_route = cache(
             lambda route, status: (
                 self._requests.labels(route, str(status)).inc,
@@ -118,11 +118,23 @@ class Metrics:
         self._batch_of = cache(lambda verb: self._batch.labels(verb).observe)
         self._waiting_of = cache(lambda verb: self._waiting.labels(verb).inc)
 
-    def request(self, route: str, status: int, seconds: float) -> None:
+        self._log = log().bind()
+
+    def answered(self, route: str, status: int, code: int, correlation_id: str, seconds: float) -> None:
         """A request was answered. `route` is one of ours, never a path that was sent."""
         count, observe = self._of_route(route, status)
         count()
         observe(seconds)
+        told = {"id": correlation_id, "route": route, "status": status, "ms": round(seconds * 1000, 2)}
+        if code:
+            self._refused_with(code)()
+            told["code"] = code
+        self._log.info("request", **told)
+
+    def failed(self, route: str, correlation_id: str, error: BaseException) -> None:
+        """A request met an error that nobody expected."""
+        self._faults.labels(route).inc()
+        self._log.error("fault", id=correlation_id, route=route, **describe(error))
 
     def batch(self, verb: str, size: int) -> None:
         """A batch goes to the database."""
@@ -146,9 +158,9 @@ class Metrics:
         self._pool_wait.observe(seconds)
 
 
-def render_metrics(metrics: Metrics, oldest_pending: Mapping[int, float]) -> bytes:
+def render_metrics(registry: CollectorRegistry, oldest_pending: Mapping[int, float] | None) -> bytes:
     """The metrics of all workers in Prometheus' text form, and the ages that were just read."""
-    merged = metrics.registry
+    merged = registry
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         merged = CollectorRegistry()
         multiprocess.MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
@@ -157,7 +169,7 @@ def render_metrics(metrics: Metrics, oldest_pending: Mapping[int, float]) -> byt
              "# TYPE counterfoil_oldest_pending_seconds gauge"]  # fmt: skip
     lines += [
         f'counterfoil_oldest_pending_seconds{{org_id="{org_id}"}} {age}'
-        for org_id, age in sorted(oldest_pending.items())
+        for org_id, age in sorted((oldest_pending or {}).items())
     ]
     return generate_latest(merged) + "\n".join(lines).encode() + b"\n"
 

@@ -35,9 +35,7 @@ def mobiles(draw: st.DrawFn) -> tuple[str, str]:
     national = phonenumbers.national_significant_number(sample)
     tail = draw(st.text("0123456789", max_size=6))
     national = national[: len(national) - len(tail)] + tail
-    prefix = draw(
-        st.sampled_from(["", "", "+", "0", "00", "1", str(sample.country_code), f"+{sample.country_code} "])
-    )
+    prefix = draw(st.sampled_from(["", "", "+", "0", "00", "1", str(sample.country_code), f"+{sample.country_code} "]))
     return prefix + national, code
 
 

@@ -45,9 +45,7 @@ class PasswordSources:
     ask: Callable[[str], str] | None
 
 
-async def apply_to(
-    url: str, draft: Draft, sources: PasswordSources, *, operator: str, dry_run: bool
-) -> Difference:
+async def apply_to(url: str, draft: Draft, sources: PasswordSources, *, operator: str, dry_run: bool) -> Difference:
     """Apply a file to the database and return what that changed; raises CannotApply.
 
     A dry run does the very same and then takes it back.
@@ -91,9 +89,7 @@ async def apply_file(
     except administration.LoginTaken as taken:
         raise CannotApply(
             [
-                Problem(
-                    f"{path}.login", f"the login {each.login} belongs to another organisation: use another"
-                )
+                Problem(f"{path}.login", f"the login {each.login} belongs to another organisation: use another")
                 for path, each in file.credentials.items()
                 if each.login in taken.logins
             ]
@@ -122,9 +118,7 @@ def resolve_passwords(draft: Draft, file: OrganisationFile, sources: PasswordSou
             secrets[path] = _secret(file, path, told, password)
     for path, password in waiting:
         if sources.ask is None:
-            draft.problems.append(
-                Problem(f"{path}.passwordPrompt", "there is no terminal to ask on: run it in one")
-            )
+            draft.problems.append(Problem(f"{path}.passwordPrompt", "there is no terminal to ask on: run it in one"))
         elif not draft.problems:
             told = sources.ask(f"Password of {_whose(file, path)} (empty: leave as it is): ")
             if told and not _is_usable(told):
@@ -178,15 +172,13 @@ def _whose(file: OrganisationFile, path: str) -> str:
 
 async def _new_hashes(file: OrganisationFile, current: Current, secrets: Mapping[str, str]) -> dict[str, str]:
     """A hash for each password that is not the stored one; a few at a time, as each takes 19 MiB."""
-    stored = {
-        path: known.password_hash
-        for path, user in file.users.items()
-        if (known := current.users.get(user.user_id))
-    } | {
-        path: known.secret_hash
-        for path, credential in file.credentials.items()
-        if (known := current.credentials.get(credential.login))
-    }
+    stored: dict[str, str | None] = {}
+    for path, user in file.users.items():
+        stored_user = current.users.get(user.user_id)
+        stored[path] = stored_user.password_hash if stored_user else None
+    for path, credential in file.credentials.items():
+        stored_credential = current.credentials.get(credential.login)
+        stored[path] = stored_credential.secret_hash if stored_credential else None
     verifier = Passwords(waiting_max=len(secrets) + 1)
     few = asyncio.Semaphore(passwords.THREADS)
 
@@ -229,9 +221,7 @@ def _events(org_id: int, difference: Difference, operator: str, now: datetime) -
             "version": difference.version,
             "members": [*map(_member_facts, part)],
         }
-        events.append(
-            make_event(subject, ids.uuid7(), EVENT_KIND, now, ids.salt(), facts, dict(_member_persons(part)))
-        )
+        events.append(make_event(subject, ids.uuid7(), EVENT_KIND, now, ids.salt(), facts, dict(_member_persons(part))))
     return events
 
 

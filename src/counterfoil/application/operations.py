@@ -7,9 +7,11 @@ from datetime import datetime
 
 from counterfoil.domain.refusals import Busy
 from counterfoil.storage import migrations, organisations, requests
-from counterfoil.storage.database import Pool, acquire
+from counterfoil.storage.database import Pool as Pool
+from counterfoil.storage.database import acquire, open_pool
 
 PROBE_SECONDS = 1.0
+CONNECT_SECONDS = 10.0
 ORGANISATIONS_MAX = 500
 
 
@@ -23,6 +25,21 @@ async def why_not_ready(pool: Pool) -> str | None:
     except migrations.MigrationError as error:
         return str(error)
     return f"the database lacks {', '.join(pending)}: run `counterfoil migrate`" if pending else None
+
+
+async def why_not_usable(url: str) -> str | None:
+    """Why the service should not be started on this database; None when it can work with it."""
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            pool = await open_pool(url, size=1, statement_cache=0)
+    except TimeoutError:
+        return f"the database does not answer within {CONNECT_SECONDS:.0f} s"
+    except Exception as error:  # noqa: BLE001 - wrong password, no such database, no route: all are the operator's
+        return f"cannot connect to the database: {error}"
+    try:
+        return await why_not_ready(pool)
+    finally:
+        await pool.close()
 
 
 async def oldest_pending(pool: Pool) -> dict[int, datetime]:

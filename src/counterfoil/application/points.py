@@ -29,54 +29,61 @@ async def redeem_points(
     references: set[str] = set()
     outcomes: list[RedeemOutcome] = []
     for command, file in zip(commands, loaded.files, strict=True):
+        current = loaded.organisation_version == organisation.version == command.actor.organisation_version
         if file.written is not None:
             outcomes.append(rules.replayed(organisation, command, file.account, file.written))
-            continue
-        if loaded.organisation_version != organisation.version or (
-            command.actor.organisation_version != organisation.version
-        ):
+        elif not current:
             outcomes.append(Stale(loaded.organisation_version))
-            continue
-        refused = rules.may_redeem_directly(command.actor)
-        if refused is not None:
-            outcomes.append(refused)
-            continue
-        account = ledger.account(file.account, command.redeem_id)
-        reference = command.asked.external_reference
-        result = rules.redeem(
-            organisation,
-            command,
-            account,
-            reference_used=file.reference_used or reference in references,
-            redemption_id=file.redemption_id,
-            now=loaded.now,
-        )
-        outcomes.append(result.outcome)
-        if result.change is None or result.outcome.redemption_id is None:
-            continue
-        if reference is not None:
-            references.add(reference)
-        ledger.move(result.change.account, result.change.journals, result.change.holds, command.redeem_id)
-        changes.redemptions.append((
-            result.outcome.redemption_id, result.change.account.member_id, None, command.asked.points, reference,
-            command.asked.transaction_number, command.asked.notes, command.actor.login, loaded.now,
-        ))  # fmt: skip
-        changes.add_event(
-            make_event(
-                command.redeem_id,
-                command.redeem_id,
-                "redeemed_directly",
-                loaded.now,
-                command.salt,
-                {
-                    "login": command.actor.login,
-                    "org": organisation.org_id,
-                    "points": points_text(command.asked.points),
-                    "redemption": result.outcome.redemption_id,
-                },
-                {"member": command.asked.identifier_value, "actor": command.actor.user_name},
-            )
-        )
+        else:
+            outcomes.append(_redeem_one(organisation, command, file, ledger, references))
     ledger.finish()
     await write(tx, organisation.org_id, changes)
     return outcomes
+
+
+def _redeem_one(
+    organisation: Organisation,
+    command: Redeem,
+    file: members.RedemptionFile,
+    ledger: Ledger,
+    references: set[str],
+) -> RedeemOutcome:
+    refused = rules.may_redeem_directly(command.actor)
+    if refused is not None:
+        return refused
+    account = ledger.account(file.account, command.redeem_id)
+    reference = command.asked.external_reference
+    result = rules.redeem(
+        organisation,
+        command,
+        account,
+        reference_used=file.reference_used or reference in references,
+        redemption_id=file.redemption_id,
+        now=ledger.now,
+    )
+    if result.change is None or result.outcome.redemption_id is None:
+        return result.outcome
+    if reference is not None:
+        references.add(reference)
+    ledger.move(result.change.account, result.change.journals, result.change.holds, command.redeem_id)
+    ledger.changes.redemptions.append((
+        result.outcome.redemption_id, result.change.account.member_id, None, command.asked.points, reference,
+        command.asked.transaction_number, command.asked.notes, command.actor.login, ledger.now,
+    ))  # fmt: skip
+    ledger.changes.add_event(
+        make_event(
+            command.redeem_id,
+            command.redeem_id,
+            "redeemed_directly",
+            ledger.now,
+            command.salt,
+            {
+                "login": command.actor.login,
+                "org": organisation.org_id,
+                "points": points_text(command.asked.points),
+                "redemption": result.outcome.redemption_id,
+            },
+            {"member": command.asked.identifier_value, "actor": command.actor.user_name},
+        )
+    )
+    return result.outcome

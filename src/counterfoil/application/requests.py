@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-from counterfoil.domain import points
+from counterfoil.domain import decisions, points
 from counterfoil.domain import requests as rules
 from counterfoil.domain.access import Actor
 from counterfoil.domain.organisations import Organisation
@@ -56,8 +56,8 @@ class Ledger:
 
     def __init__(self, organisation: Organisation, now: datetime, changes: Changes) -> None:
         self._organisation = organisation
-        self._now = now
-        self._changes = changes
+        self.now = now
+        self.changes = changes
         self._before: dict[int, MemberAccount] = {}
         self._after: dict[int, MemberAccount] = {}
 
@@ -68,7 +68,7 @@ class Ledger:
         if loaded.member_id not in self._before:
             self._before[loaded.member_id] = loaded
             change = points.settle_due(
-                loaded, now=self._now, grace_hours=self._organisation.programme.release_grace_hours
+                loaded, now=self.now, grace_hours=self._organisation.programme.release_grace_hours
             )
             self.move(change.account, change.journals, change.holds, first_id)
         return self._after[loaded.member_id]
@@ -84,13 +84,13 @@ class Ledger:
         if account is None:
             return
         self._after[account.member_id] = account
-        self._changes.add_journals(first_id, journals, self._now)
-        self._changes.add_holds(account.member_id, holds)
+        self.changes.add_journals(first_id, journals, self.now)
+        self.changes.add_holds(account.member_id, holds)
 
     def finish(self) -> None:
         """Hand the changed accounts over for writing."""
         for member_id, before in self._before.items():
-            self._changes.change_account(before, self._after[member_id])
+            self.changes.change_account(before, self._after[member_id])
 
 
 async def submit_requests(
@@ -235,57 +235,66 @@ async def decide_requests(
     """Each command adds one voice; the last approval executes on the built-in ledger in this transaction."""
     loaded = await requests.lock_for_decision(tx, organisation.org_id, commands)
     changes = Changes()
-    ledger = Ledger(organisation, loaded.now, changes)
-    current: dict[UUID, Request] = {}
-    closed_holds: set[UUID] = set()
-    references: set[str] = set()
-    voted: dict[UUID, Request] = {}
+    batch = _DecisionBatch(Ledger(organisation, loaded.now, changes))
     outcomes: list[DecideOutcome] = []
     for command, file in zip(commands, loaded.files, strict=True):
+        current = loaded.organisation_version == organisation.version == command.actor.organisation_version
         if file.already_written and file.request is not None:
             outcomes.append(file.request)
-            continue
-        if (
-            loaded.organisation_version != organisation.version
-            or command.actor.organisation_version != organisation.version
-        ):
+        elif not current:
             outcomes.append(Stale(loaded.organisation_version))
-            continue
-        account = ledger.account(file.account, command.decision_id)
-        request = current.get(command.request_id, file.request)
-        hold = file.hold
-        if hold is not None and (command.request_id in closed_holds or hold.expires_at <= loaded.now):
-            hold = None
-        result = rules.decide(
-            organisation,
-            request,
-            command,
-            account,
-            hold,
-            reference_used=file.reference_used
-            or (request is not None and request.external_reference in references),
-            redemption_id=file.redemption_id,
-            now=loaded.now,
-        )
-        if not isinstance(result, Decided):
-            if isinstance(result, NotPermitted):
-                _add_refused(changes, command.request_id, command.decision_id, "decision_refused", command.actor,
-                             command.salt, loaded.now, result)  # fmt: skip
-            outcomes.append(result)
-            continue
-        decided = result.request
-        current[command.request_id] = voted[command.request_id] = decided
-        closed_holds.update(each.request_id for each in result.holds)
-        if decided.outcome is not None and decided.outcome.succeeded and decided.external_reference:
-            references.add(decided.external_reference)
-        ledger.move(result.account, result.journals, result.holds, command.decision_id)
-        _add_decided(organisation, command, result, changes)
-        outcomes.append(decided)
-    for request in voted.values():
+        else:
+            outcomes.append(_decide_one(organisation, command, file, batch))
+    for request in batch.voted.values():
         changes.change_request(request)
-    ledger.finish()
+    batch.ledger.finish()
     await write(tx, organisation.org_id, changes)
     return outcomes
+
+
+@dataclass(slots=True)
+class _DecisionBatch:
+    """What earlier commands of the same batch have done."""
+
+    ledger: Ledger
+    voted: dict[UUID, Request] = field(default_factory=dict)
+    closed_holds: set[UUID] = field(default_factory=set)
+    references: set[str] = field(default_factory=set)
+
+
+def _decide_one(
+    organisation: Organisation, command: Decide, file: requests.DecisionFile, batch: _DecisionBatch
+) -> DecideOutcome:
+    ledger = batch.ledger
+    account = ledger.account(file.account, command.decision_id)
+    request = batch.voted.get(command.request_id, file.request)
+    hold = file.hold
+    if hold is not None and (command.request_id in batch.closed_holds or hold.expires_at <= ledger.now):
+        hold = None
+    reference = None if request is None else request.external_reference
+    result = decisions.decide(
+        organisation,
+        request,
+        command,
+        account,
+        hold,
+        reference_used=file.reference_used or reference in batch.references,
+        redemption_id=file.redemption_id,
+        now=ledger.now,
+    )
+    if not isinstance(result, Decided):
+        if isinstance(result, NotPermitted):
+            _add_refused(ledger.changes, command.request_id, command.decision_id, "decision_refused", command.actor,
+                         command.salt, ledger.now, result)  # fmt: skip
+        return result
+    decided = result.request
+    batch.voted[command.request_id] = decided
+    batch.closed_holds.update(each.request_id for each in result.holds)
+    if decided.outcome is not None and decided.outcome.succeeded and reference is not None:
+        batch.references.add(reference)
+    ledger.move(result.account, result.journals, result.holds, command.decision_id)
+    _add_decided(organisation, command, result, ledger.changes)
+    return decided
 
 
 def _add_decided(organisation: Organisation, command: Decide, result: Decided, changes: Changes) -> None:

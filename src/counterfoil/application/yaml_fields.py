@@ -100,11 +100,13 @@ class Fields:
     path: str
     _document: Document
     _nodes: dict[str, yaml.Node]
+    _is_readable: bool
 
     def __init__(self, document: Document, node: yaml.Node | None, path: str, known: Collection[str]) -> None:
         self.path = path
         self._document = document
         self._nodes = {}
+        self._is_readable = node is None or isinstance(node, yaml.MappingNode) or _is_null(node)
         if node is None or _is_null(node):
             return
         if not isinstance(node, yaml.MappingNode):
@@ -114,9 +116,7 @@ class Fields:
             name = key.value if isinstance(key, yaml.ScalarNode) else "?"
             if name not in known:
                 close = difflib.get_close_matches(name, known, 1)
-                self.tell(
-                    name, f"is no field here: use {close[0] if close else 'one of ' + ', '.join(known)}"
-                )
+                self.tell(name, f"is no field here: use {close[0] if close else 'one of ' + ', '.join(known)}")
             elif name in self._nodes:
                 self.tell(name, "is there twice: keep one of them")
             elif not _is_null(value):
@@ -136,7 +136,7 @@ class Fields:
     def _scalar(self, name: str, *, required: bool) -> str | None:
         node = self._nodes.get(name)
         if node is None:
-            if required:
+            if required and self._is_readable:
                 self.tell(name, "is missing: add it")
             return None
         if not isinstance(node, yaml.ScalarNode) or node.tag not in _SCALARS:
@@ -218,9 +218,7 @@ class Fields:
                 return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
         except (ValueError, OverflowError):
             pass
-        self.tell(
-            name, "must be a day or a time such as 2030-12-31, 2030-12-31T18:00 or 2030-12-31T18:00+05:30"
-        )
+        self.tell(name, "must be a day or a time such as 2030-12-31, 2030-12-31T18:00 or 2030-12-31T18:00+05:30")
         return None
 
     def words(self, name: str, options: Sequence[str], why_not: Callable[[str], str]) -> tuple[str, ...]:

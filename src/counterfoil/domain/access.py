@@ -6,7 +6,7 @@ has a store. A grant at a unit counts for everything below it, along both trees.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -108,8 +108,8 @@ ENTITY_FIELDS = (
 )
 
 
-def units_above(units: Mapping[int, OrgUnit], unit_id: int) -> Iterator[int]:
-    """The unit itself, then every unit above it along both trees, each once."""
+def units_above(units: Mapping[int, OrgUnit], unit_id: int) -> frozenset[int]:
+    """The unit itself and every unit above it along both trees."""
     seen: set[int] = set()
     waiting = [unit_id]
     while waiting:
@@ -117,13 +117,13 @@ def units_above(units: Mapping[int, OrgUnit], unit_id: int) -> Iterator[int]:
         if current in seen or current not in units:
             continue
         seen.add(current)
-        yield current
         unit = units[current]
         waiting.extend(
             parent
             for parent in (unit.store_id, unit.zone_parent_id, unit.concept_parent_id)
             if parent is not None
         )
+    return frozenset(seen)
 
 
 def resolve_place(organisation: Organisation, sent: Mapping[str, int | None]) -> Place | InvalidPayload:
@@ -156,7 +156,7 @@ def resolve_place(organisation: Organisation, sent: Mapping[str, int | None]) ->
         if found.kind is UnitKind.CONCEPT
         else (store.concept_parent_id if store else None),
     }
-    above = set(units_above(organisation.units, found.unit_id))
+    above = organisation.above(found.unit_id)
     mismatched = tuple(
         field
         for field, _ in ENTITY_FIELDS
@@ -181,7 +181,7 @@ def has_right(
     person = organisation.people.get(person_id)
     if person is None or not person.active:
         return False
-    places = set(units_above(organisation.units, unit_id))
+    places = organisation.above(unit_id)
     return any(
         grant.access_right is access_right
         and (grant.unit_id is None or grant.unit_id in places)
@@ -201,7 +201,7 @@ def somebody_else_can_check(
     count: int,
 ) -> bool:
     """Whether at least `count` active people with a user of their own, other than the maker, may decide there."""
-    places = {None, *units_above(organisation.units, unit_id)}
+    places = {None, *organisation.above(unit_id)}
     found: set[str] = set()
     for place in places:
         for grant in organisation.check_grants_at.get(place, ()):

@@ -39,20 +39,16 @@ def problems(file: OrganisationFile, current: Current, now: datetime) -> Iterato
     listed = {entry.member_id: entry for entry in file.members.values()}
     for path, entry in file.members.items():
         if entry.member_id and first.setdefault(entry.member_id, path) != path:
-            yield Problem(
-                f"{path}.id", f"member {entry.member_id} is also at {first[entry.member_id]}: merge the two"
-            )
+            yield Problem(f"{path}.id", f"member {entry.member_id} is also at {first[entry.member_id]}: merge the two")
         for kind, value in entry.identifiers.items():
+            if not value:
+                continue
             where = f"{path}.{IDENTIFIER_FIELDS[kind]}"
             if claims.setdefault((kind, value), path) != path:
-                yield Problem(
-                    where, f"{value} is also at {claims[kind, value]}: an identifier has one member"
-                )
+                yield Problem(where, f"{value} is also at {claims[kind, value]}: an identifier has one member")
             owner = current.owners.get((kind, value), entry.member_id)
             # Another member of the file may be giving it up in the same breath.
-            if owner != entry.member_id and kind not in (
-                listed[owner].identifiers if owner in listed else ()
-            ):
+            if owner != entry.member_id and kind not in (listed[owner].identifiers if owner in listed else ()):
                 yield Problem(where, f"{value} belongs to member {owner}: an identifier has one member")
         known = current.members.get(entry.member_id)
         if known is None and not entry.identifiers:
@@ -66,15 +62,11 @@ def _lots(path: str, entry: MemberEntry, known: MemberEntry | None, now: datetim
     for index, lot in enumerate(entry.lots):
         where = f"{path}.lots[{index}]"
         if lot.reference and seen.setdefault(lot.reference, where) != where:
-            yield Problem(
-                f"{where}.reference", f"{lot.reference} is also at {seen[lot.reference]}: use another"
-            )
+            yield Problem(f"{where}.reference", f"{lot.reference} is also at {seen[lot.reference]}: use another")
         if lot.awarded_at and lot.expires_at and lot.expires_at <= lot.awarded_at:
             yield Problem(f"{where}.expiresAt", "must be after awardedAt; the points end when it begins")
         if lot.awarded_at and lot.awarded_at > now:
-            yield Problem(
-                f"{where}.awardedAt", "lies in the future: points count from the moment they are applied"
-            )
+            yield Problem(f"{where}.awardedAt", "lies in the future: points count from the moment they are applied")
         there = awarded.get(lot.reference)
         if there is None or not lot.points or lot.awarded_at is None:
             continue

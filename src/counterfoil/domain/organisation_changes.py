@@ -108,11 +108,7 @@ def difference(file: OrganisationFile, current: Current, new_hashes: Mapping[str
             for kind in UnitKind
             for change in _compare(
                 kind,
-                {
-                    key: (current.units.get(int(key)), unit)
-                    for key, unit in units.items()
-                    if unit.kind is kind
-                },
+                {key: (current.units.get(int(key)), unit) for key, unit in units.items() if unit.kind is kind},
             )
         ),
         people=_compare("person", {key: (current.people.get(key), person) for key, person in people.items()}),
@@ -130,9 +126,7 @@ def difference(file: OrganisationFile, current: Current, new_hashes: Mapping[str
 
 
 def _compare(what: str, pairs: Mapping[str, tuple[R | None, R]]) -> tuple[Change[R], ...]:
-    return tuple(
-        Change(what, key, before, after) for key, (before, after) in pairs.items() if before != after
-    )
+    return tuple(Change(what, key, before, after) for key, (before, after) in pairs.items() if before != after)
 
 
 def _users(
@@ -165,12 +159,8 @@ def _grants(file: OrganisationFile, current: Current) -> tuple[Change[Grant], ..
         return ()
     known = {grant_key(grant): grant for grant in current.grants}
     wanted = {grant_key(grant): grant for grant in file.grants.values()}
-    gone = [
-        Change("grant", _grant_text(grant), grant, None) for key, grant in known.items() if key not in wanted
-    ]
-    new = [
-        Change("grant", _grant_text(grant), None, grant) for key, grant in wanted.items() if key not in known
-    ]
+    gone = [Change("grant", _grant_text(grant), grant, None) for key, grant in known.items() if key not in wanted]
+    new = [Change("grant", _grant_text(grant), None, grant) for key, grant in wanted.items() if key not in known]
     return (*gone, *new)
 
 
@@ -201,9 +191,7 @@ def record_lines(change: Change[Any]) -> Iterator[Line]:
     head = f"{change.what} {change.key}"
     if change.before is None or change.after is None:
         record = change.after or change.before
-        facts = ", ".join(
-            _fact(label, value) for label, value in _facts(record) if value not in (None, (), True)
-        )
+        facts = ", ".join(_fact(label, value) for label, value in _facts(record) if _is_news(value))
         yield Line(change.sign, f"{head}: {facts}" if facts else head)
         return
     for (label, before), (_, after) in zip(_facts(change.before), _facts(change.after), strict=True):
@@ -244,6 +232,11 @@ def _facts(record: object) -> list[tuple[str, object]]:
     return [(label, read(record)) for label, read in _FACTS.get(type(record), ())]
 
 
+def _address(host: Host) -> str:
+    is_default = host.port == (443 if host.scheme == "https" else 80)
+    return f"{host.scheme}://{host.pattern}" + ("" if is_default else f":{host.port}")
+
+
 _FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
     OrganisationSettings: (
         ("name", attrgetter("name")),
@@ -278,7 +271,7 @@ _FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
         ("active", attrgetter("active")),
     ),
     Host: (
-        ("url", lambda host: f"{host.scheme}://{host.pattern}:{host.port}"),
+        ("url", _address),
         ("target", attrgetter("target")),
     ),
     Policy: (("approvals", attrgetter("approvals_required")),),
@@ -322,9 +315,7 @@ def _member_lines(members: tuple[MemberChange, ...]) -> Iterator[Line]:
 
 def _member(member: MemberChange) -> Iterator[Line]:
     head = f"member {member.member_id}"
-    names = [
-        (IDENTIFIER_FIELDS[kind], member.before.get(kind), value) for kind, value in member.after.items()
-    ]
+    names = [(IDENTIFIER_FIELDS[kind], member.before.get(kind), value) for kind, value in member.after.items()]
     if member.is_new:
         yield Line("+", f"{head}: " + ", ".join(f"{name} {value}" for name, _, value in names))
     else:

@@ -132,9 +132,7 @@ def problems(file: OrganisationFile, current: Current) -> Iterator[Problem]:
                 f"the organisation's programme is {known.programme_id}; a second one is not there yet",
             )
     elif file.programme is None and known is None:
-        yield Problem(
-            "programme", "a new organisation needs a loyalty programme: add `programme: {id: 1, name: …}`"
-        )
+        yield Problem("programme", "a new organisation needs a loyalty programme: add `programme: {id: 1, name: …}`")
 
 
 def _settings(file: OrganisationFile, current: Current) -> Iterator[Problem]:
@@ -145,14 +143,10 @@ def _settings(file: OrganisationFile, current: Current) -> Iterator[Problem]:
         )
     known = current.settings.country_code if current.settings else ""
     if current.has_members and file.settings.country_code not in ("", known):
-        yield Problem(
-            "organisation.countryCode", f"the members' mobile numbers were stored with {known}: keep it"
-        )
+        yield Problem("organisation.countryCode", f"the members' mobile numbers were stored with {known}: keep it")
 
 
-def _twice(
-    entries: Mapping[str, R], key: Callable[[R], K | None], what: str, field_name: str
-) -> Iterator[Problem]:
+def _twice(entries: Mapping[str, R], key: Callable[[R], K | None], what: str, field_name: str) -> Iterator[Problem]:
     """One problem for each entry whose key another entry before it has."""
     first: dict[K, str] = {}
     for path, entry in entries.items():
@@ -160,9 +154,7 @@ def _twice(
         if value is None or value in ("", 0):
             continue
         if value in first:
-            yield Problem(
-                f"{path}.{field_name}", f"{what} {value} is also at {first[value]}: keep one of them"
-            )
+            yield Problem(f"{path}.{field_name}", f"{what} {value} is also at {first[value]}: keep one of them")
         else:
             first[value] = path
 
@@ -171,24 +163,20 @@ def _units(file: OrganisationFile, current: Current) -> Iterator[Problem]:
     yield from _twice(file.units, lambda unit: unit.unit_id, "unit", "id")
     tills = {path: unit for path, unit in file.units.items() if unit.kind is UnitKind.TILL}
     yield from _twice(tills, lambda till: till.code, "till code", "code")
-    listed = {unit.unit_id: unit for unit in file.units.values()}
+    listed = {unit.unit_id: unit for unit in file.units.values() if unit.unit_id}
     merged = {**current.units, **listed}
     codes = {unit.code: unit.unit_id for unit in current.units.values() if unit.kind is UnitKind.TILL}
     for path, unit in file.units.items():
         known = current.units.get(unit.unit_id)
         if known and known.kind is not unit.kind:
-            yield Problem(
-                f"{path}.id", f"unit {unit.unit_id} is a {known.kind}, which it stays: use another id"
-            )
+            yield Problem(f"{path}.id", f"unit {unit.unit_id} is a {known.kind}, which it stays: use another id")
         owner = codes.get(unit.code, unit.unit_id) if unit.kind is UnitKind.TILL else unit.unit_id
         if owner != unit.unit_id and owner not in listed:
             yield Problem(f"{path}.code", f"till {owner} has the code {unit.code}: use another")
         for name, parent_id, kind in _parents(unit):
             parent = merged.get(parent_id or 0)
             if parent_id and parent is None:
-                yield Problem(
-                    f"{path}.{name}", f"there is no {kind} {parent_id}: list it under units.{kind}s"
-                )
+                yield Problem(f"{path}.{name}", f"there is no {kind} {parent_id}: list it under units.{kind}s")
             elif parent and parent.kind is not kind:
                 yield Problem(f"{path}.{name}", f"unit {parent_id} is a {parent.kind}, not a {kind}")
     yield from _cycles(file, merged)
@@ -211,7 +199,7 @@ def _parents(unit: OrgUnit) -> Iterator[tuple[str, int | None, UnitKind]]:
 def _cycles(file: OrganisationFile, merged: Mapping[int, OrgUnit]) -> Iterator[Problem]:
     told: set[int] = set()
     for path, unit in file.units.items():
-        if unit.kind not in (UnitKind.ZONE, UnitKind.CONCEPT) or unit.unit_id in told:
+        if unit.kind not in (UnitKind.ZONE, UnitKind.CONCEPT) or unit.unit_id in (*told, 0):
             continue
         way = [unit.unit_id]
         seen = set(way)
@@ -223,9 +211,7 @@ def _cycles(file: OrganisationFile, merged: Mapping[int, OrgUnit]) -> Iterator[P
         if above == unit.unit_id:
             told.update(way)
             circle = " → ".join(str(each) for each in [*way, above])
-            yield Problem(
-                f"{path}.parent", f"a {unit.kind} cannot be above itself ({circle}): take one parent away"
-            )
+            yield Problem(f"{path}.parent", f"a {unit.kind} cannot be above itself ({circle}): take one parent away")
 
 
 def _same_kind_parent(unit: OrgUnit) -> int:
@@ -237,15 +223,11 @@ def _people(file: OrganisationFile, current: Current) -> Iterator[Problem]:
     # Sign-in ignores case, so two names that differ in case only are one name.
     yield from _twice(file.users, lambda user: user.user_name.lower(), "user name", "userName")
     listed = {user.user_id for user in file.users.values()}
-    names = {
-        user.user_name.lower(): user.user_id for user in current.users.values() if user.user_id not in listed
-    }
+    names = {user.user_name.lower(): user.user_id for user in current.users.values() if user.user_id not in listed}
     for path, user in file.users.items():
         owner = names.get(user.user_name.lower())
         if owner is not None:
-            yield Problem(
-                f"{path}.userName", f"user {owner} has this name: use another, or rename that user too"
-            )
+            yield Problem(f"{path}.userName", f"user {owner} has this name: use another, or rename that user too")
     callers: dict[str, User | Credential] = {**file.users, **file.credentials}
     yield from _twice(callers, lambda caller: caller.user_id, "id", "id")
     credential_ids = {each.user_id: each.login for each in current.credentials.values()}
@@ -266,9 +248,7 @@ def _credentials(file: OrganisationFile, current: Current) -> Iterator[Problem]:
         if credential.unit_id:
             till = units.get(credential.unit_id)
             if till is None or till.kind is not UnitKind.TILL:
-                yield Problem(
-                    f"{path}.till", f"there is no till {credential.unit_id}: list it under units.tills"
-                )
+                yield Problem(f"{path}.till", f"there is no till {credential.unit_id}: list it under units.tills")
         owner = ids.get(credential.user_id)
         if owner is not None and owner != f"credential {login}":
             yield Problem(f"{path}.id", f"{owner} has the id {credential.user_id}: use another")
@@ -281,9 +261,7 @@ def _credentials(file: OrganisationFile, current: Current) -> Iterator[Problem]:
             )  # fmt: skip
 
 
-def _unknown_person(
-    file: OrganisationFile, current: Current, path: str, person_id: str | None
-) -> Iterator[Problem]:
+def _unknown_person(file: OrganisationFile, current: Current, path: str, person_id: str | None) -> Iterator[Problem]:
     if not person_id or person_id in current.people:
         return
     if all(person.person_id != person_id for person in file.people.values()):
@@ -322,6 +300,4 @@ def _hosts(file: OrganisationFile) -> Iterator[Problem]:
     hosts = file.hosts or {}
     yield from _twice(hosts, lambda host: host.host_id, "host", "id")
     addresses = {path: host for path, host in hosts.items() if host.pattern}
-    yield from _twice(
-        addresses, lambda host: f"{host.scheme}://{host.pattern}:{host.port}", "the address", "url"
-    )
+    yield from _twice(addresses, lambda host: f"{host.scheme}://{host.pattern}:{host.port}", "the address", "url")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from counterfoil.domain.access import Grant, OrgUnit, Right
+from counterfoil.domain.access import Grant, OrgUnit, Right, units_above
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,14 @@ class Organisation:
     grants_of_person: Mapping[str, Sequence[Grant]] = field(init=False)
     check_grants_at: Mapping[int | None, Sequence[Grant]] = field(init=False)
     people_with_user: frozenset[str] = field(init=False)
+    _above: dict[int, frozenset[int]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def above(self, unit_id: int) -> frozenset[int]:
+        """The unit and every unit above it, worked out once per snapshot."""
+        found = self._above.get(unit_id)
+        if found is None:
+            found = self._above[unit_id] = units_above(self.units, unit_id)
+        return found
 
     def __post_init__(self) -> None:
         """Index what the rules look up on each request, once per snapshot."""

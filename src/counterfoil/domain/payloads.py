@@ -241,6 +241,8 @@ def parse_hostname(text: str) -> tuple[str, str, int] | None:
     Angle brackets, case, a trailing slash and the default port are normalised (design.md §1). Anything
     else that a URL may carry (user, path, query, escapes, non-ASCII) is refused.
     """
+    if not text.isascii():  # some other letters are ASCII once they are lower case
+        return None
     name = text.strip()
     if name.startswith("<") and name.endswith(">"):
         name = name[1:-1].strip()

@@ -225,6 +225,8 @@ def settle_due(account: MemberAccount, *, now: datetime, grace_hours: int) -> Ch
         for lot in account.lots
         if lot.remaining > lot.held and lot.ends_at <= now
     )
+    if not holds and not gone:
+        return Change(account)
     if gone:
         account, postings = _move(account, gone, Account.AVAILABLE, Account.EXPIRED)
         journals.append(Journal("expire", account.member_id, None, postings))

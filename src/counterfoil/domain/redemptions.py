@@ -8,12 +8,12 @@ from datetime import datetime
 from uuid import UUID
 
 from counterfoil.domain.access import Actor, Right
+from counterfoil.domain.decisions import outcome_of, redeem_or_code
 from counterfoil.domain.intouch_answers import REDEEMED, Outcome
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payloads import Redemption
 from counterfoil.domain.points import Change, MemberAccount
 from counterfoil.domain.refusals import NotPermitted
-from counterfoil.domain.requests import outcome_of, redeem_or_code
 
 
 @dataclass(frozen=True, slots=True)

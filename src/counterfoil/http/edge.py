@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from counterfoil import telemetry
 from counterfoil.domain.refusals import (
     Busy,
     InvalidPayload,
@@ -35,22 +34,31 @@ _HARDENING: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
 )
-_CLOSE: Final = (b"connection", b"close")
 
 
 class ClientGone(Exception):
     """The client closed the connection before its request was complete: there is nobody to answer."""
 
 
+class Observer(Protocol):
+    """What logs and metrics want to know about requests."""
+
+    def answered(self, route: str, status: int, code: int, correlation_id: str, seconds: float) -> None:
+        """A request was answered; `code` is that of the refusal, 0 when there was none."""
+
+    def failed(self, route: str, correlation_id: str, error: BaseException) -> None:
+        """A request met an error that nobody expected."""
+
+
 class Edge:
     """The ASGI application. `context` is there between start-up and shutdown."""
 
-    def __init__(self, router: Router, other: ASGIApp, *, body_bytes_max: int) -> None:
+    def __init__(self, router: Router, other: ASGIApp, observer: Observer, *, body_bytes_max: int) -> None:
         self._router = router
         self._other = other
+        self._observer = observer
         self._body_bytes_max = body_bytes_max
         self.context: Context | None = None
-        self._log = telemetry.log().bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; lifespan events go to the framework."""
@@ -94,33 +102,12 @@ class Edge:
             return
         except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it is, it is answered
             code = OurFault.code
-            self._log.error("fault", id=correlation_id, route=label, **telemetry.describe(error))
+            self._observer.failed(label, correlation_id, error)
             answer = problems.render(
                 OurFault(f"the service failed; tell its operator the number {correlation_id}"), family
             )
         await _send(answer, correlation_id, send)
-        self._account(context, label, answer.status, code, correlation_id, time.perf_counter() - started_at)
-
-    def _account(
-        self, context: Context | None, label: str, status: int, code: int, correlation_id: str, seconds: float
-    ) -> None:
-        if context is not None:
-            context.metrics.request(label, status, seconds)
-            if code:
-                context.metrics.refused(code)()
-        if code:
-            self._log.info(
-                "request",
-                id=correlation_id,
-                route=label,
-                status=status,
-                ms=round(seconds * 1000, 2),
-                code=code,
-            )
-        else:
-            self._log.info(
-                "request", id=correlation_id, route=label, status=status, ms=round(seconds * 1000, 2)
-            )
+        self._observer.answered(label, answer.status, code, correlation_id, time.perf_counter() - started_at)
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """The whole body, however it is framed; never more of it in memory than the limit and one chunk."""
@@ -199,9 +186,6 @@ async def _send(answer: Answer, correlation_id: str, send: Send) -> None:
     ]
     for name, value in answer.headers.items():
         headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
-    if answer.status in (413, 415):
-        # The rest of the body is not read, so the connection cannot be used again.
-        headers.append(_CLOSE)
     start: dict[str, Any] = {"type": "http.response.start", "status": answer.status, "headers": headers}
     await send(start)
     await send({"type": "http.response.body", "body": answer.body})

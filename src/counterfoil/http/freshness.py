@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 from counterfoil.application.requests import Stale
 from counterfoil.domain.access import Actor
@@ -15,14 +16,18 @@ _TRIES = 5
 
 
 async def answer_fresh(
-    context: Context, call: Call, attempt: Callable[[Organisation, Actor], Awaitable[Answer | Stale]]
+    context: Context,
+    call: Call,
+    attempt: Callable[[Organisation, Actor], Awaitable[Answer | Stale]],
+    *,
+    organisation_header: Literal["required", "optional"] | None = None,
 ) -> Answer:
     """Authenticate and attempt; a stale snapshot is dropped, then both are done again.
 
     So a revoked grant or a changed password counts at once, on every node.
     """
     for _ in range(_TRIES):
-        organisation, actor = await authenticate(context, call)
+        organisation, actor = await authenticate(context, call, organisation_header=organisation_header)
         answer = await attempt(organisation, actor)
         if isinstance(answer, Answer):
             return answer

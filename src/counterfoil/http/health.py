@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
 
-from counterfoil import telemetry
 from counterfoil.application import operations
 from counterfoil.domain.refusals import Busy
 from counterfoil.http.routing import Answer, Call, Context
@@ -49,12 +49,10 @@ async def readyz(context: Context, _call: Call) -> Answer:
 async def metrics(context: Context, _call: Call) -> Answer:
     """The metrics of all worker processes, in Prometheus' text form."""
     now = time.time()
-    ages: Mapping[int, float] = {}
-    try:
+    ages: Mapping[int, float] | None = None
+    # A scrape is wanted most of all when the database is away: then only the ages are missing.
+    with suppress(Busy):
         submitted = await operations.oldest_pending(context.pool)
         ages = {org_id: round(now - at.timestamp(), 3) for org_id, at in submitted.items()}
-    except Busy:
-        # A scrape is wanted most of all when the database is away.
-        telemetry.log().warning("oldest pending requests are unknown: the database does not answer")
-    body = await asyncio.to_thread(telemetry.render_metrics, context.metrics, ages)
+    body = await asyncio.to_thread(context.render_metrics, ages)
     return Answer(200, body, content_type=PROMETHEUS_TEXT)

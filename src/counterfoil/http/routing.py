@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -13,15 +13,13 @@ from starlette.routing import compile_path
 from counterfoil.application.callers import Callers
 from counterfoil.application.group_commit import GroupCommit
 from counterfoil.application.keys import Keyring
+from counterfoil.application.operations import Pool
 from counterfoil.application.organisations import Organisations
 from counterfoil.application.points import RedeemOutcome
 from counterfoil.application.requests import DecideOutcome, SubmitOutcome
 from counterfoil.domain.redemptions import Redeem
 from counterfoil.domain.refusals import InvalidPayload, Refusal, UnknownPath
 from counterfoil.domain.requests import Decide, Submit
-from counterfoil.settings import Settings
-from counterfoil.storage.database import Pool
-from counterfoil.telemetry import Metrics
 
 Family = Literal["contract", "v1", "v2", "own"]
 
@@ -71,7 +69,7 @@ class Answer:
 
     status: int
     body: bytes
-    headers: Mapping[str, str] = NOTHING
+    headers: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     content_type: bytes = b"application/json"
 
 
@@ -79,15 +77,15 @@ class Answer:
 class Context:
     """What the app factory builds once per process and every handler is given."""
 
-    settings: Settings
     pool: Pool
-    metrics: Metrics
     keyring: Keyring
     organisations: Organisations
     callers: Callers
     submissions: GroupCommit[Submit, SubmitOutcome]
     decisions: GroupCommit[Decide, DecideOutcome]
     redemptions: GroupCommit[Redeem, RedeemOutcome]
+    # The metrics of all workers as text; takes the ages in seconds of the oldest undecided requests.
+    render_metrics: Callable[[Mapping[int, float] | None], bytes]
 
 
 Handler = Callable[[Context, Call], Awaitable[Answer]]
@@ -123,8 +121,7 @@ class Endpoint:
     parameters: tuple[Parameter, ...] = ()
     callers: Literal["anyone", "system", "person"] = "system"
     organisation_header: Literal["required", "optional"] | None = None
-    description: str = ""
-    request_example: Any = None
+    response_type: str = "application/json"
 
     @property
     def label(self) -> str:

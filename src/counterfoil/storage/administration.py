@@ -21,7 +21,7 @@ from counterfoil.domain.organisation_files import (
     OrganisationSettings,
 )
 from counterfoil.domain.seals import Event
-from counterfoil.storage import organisations, statements
+from counterfoil.storage import migrations, organisations, statements
 from counterfoil.storage.database import Tx
 
 R = TypeVar("R")
@@ -47,12 +47,11 @@ async def transaction(url: str, *, keep: bool) -> AsyncIterator[Tx]:
         url, statement_cache_size=0, server_settings={"application_name": "counterfoil org apply"}
     )
     try:
+        await migrations.check(connection)
         work = connection.transaction()
         await work.start()
         try:
-            await connection.execute(
-                f"SET LOCAL lock_timeout = '{LOCK_SECONDS_MAX}s'; SET LOCAL statement_timeout = 0"
-            )
+            await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS_MAX}s'; SET LOCAL statement_timeout = 0")
             yield connection
         except BaseException:
             if not connection.is_closed():
@@ -83,8 +82,8 @@ async def load(tx: Tx, file: OrganisationFile, *, is_new: bool) -> tuple[Current
         return Current(login_owners=owners), times["now"]
     current = Current(
         settings=OrganisationSettings(
-            known.org_id, known.name, known.time_zone, known.wire_time_zone, known.country_code, known.profile,
-            known.control, known.echo_credentials,
+            known.org_id, known.name, known.time_zone, known.wire_time_zone, known.country_code,
+            known.profile, known.control, known.echo_credentials,
         ),
         version=known.version,
         units=known.units,
@@ -113,9 +112,7 @@ async def _members(tx: Tx, org_id: int, member_ids: Iterable[int]) -> dict[int, 
                 of_member[row["kind"]] = row["value"]
         lots: dict[int, list[Award]] = defaultdict(list)
         for row in await tx.fetch(_SQL["list_lots"], org_id, chunk):
-            lots[row["member_id"]].append(
-                Award(row["reference"], row["points"], row["awarded_at"], row["expires_at"])
-            )
+            lots[row["member_id"]].append(Award(row["reference"], row["points"], row["awarded_at"], row["expires_at"]))
         for member_id, of_member in identifiers.items():
             members[member_id] = MemberEntry(member_id, of_member, lots[member_id])
     return members
@@ -144,8 +141,8 @@ async def write(
         await tx.execute(_SQL["insert_policy"], org_id, policy.revision, policy.approvals_required, now)
     for programme in _after(difference.programme):
         await tx.execute(
-            _SQL["write_programme"], org_id, programme.programme_id, programme.name, programme.currency_per_point,
-            programme.hold_days, programme.release_grace_hours,
+            _SQL["write_programme"], org_id, programme.programme_id, programme.name,
+            programme.currency_per_point, programme.hold_days, programme.release_grace_hours,
         )  # fmt: skip
     await _write_members(tx, org_id, difference.members, now, new_id)
 
@@ -198,23 +195,19 @@ async def _write_credentials(tx: Tx, org_id: int, difference: Difference) -> Non
         return
     logins = [each.login for each in credentials]
     await tx.execute(_SQL["insert_logins"], org_id, logins)
-    taken = [
-        row["login"] for row in await tx.fetch(_SQL["list_login_owners"], logins) if row["org_id"] != org_id
-    ]
+    taken = [row["login"] for row in await tx.fetch(_SQL["list_login_owners"], logins) if row["org_id"] != org_id]
     if taken:
         raise LoginTaken(taken)
 
 
-async def _write_grants_and_hosts(
-    tx: Tx, org_id: int, difference: Difference, new_id: Callable[[], Any]
-) -> None:
+async def _write_grants_and_hosts(tx: Tx, org_id: int, difference: Difference, new_id: Callable[[], Any]) -> None:
     revoked = [(change.before.grant_id,) for change in difference.grants if change.before]
     await _execute(tx, "delete_grants", org_id, revoked)
     await _execute(
         tx, "insert_grants", org_id,
         [
-            (new_id(), grant.person_id, grant.unit_id, grant.access_right, grant.request_type, grant.points_max,
-             grant.valid_from, grant.valid_until)
+            (new_id(), grant.person_id, grant.unit_id, grant.access_right, grant.request_type,
+             grant.points_max, grant.valid_from, grant.valid_until)
             for grant in _after(difference.grants)
         ],
     )  # fmt: skip
@@ -281,8 +274,8 @@ async def append_events(tx: Tx, org_id: int, events: Sequence[Event]) -> None:
     await _execute(
         tx, "insert_events", org_id,
         [
-            (event.subject_id, event.event_id, event.kind, event.at, event.facts, event.personal, event.leaf_hash)
-            for event in events
+            (each.subject_id, each.event_id, each.kind, each.at, each.facts, each.personal, each.leaf_hash)
+            for each in events
         ],
     )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,8 +12,8 @@ import msgspec
 
 from counterfoil.domain.intouch_answers import Outcome
 from counterfoil.domain.points import Hold, MemberAccount
-from counterfoil.domain.requests import FINAL, Decide, Decision, Request, State, Submit
 from counterfoil.domain.request_pages import ListQuery, Page, StoredRequest
+from counterfoil.domain.requests import FINAL, Decide, Decision, Request, State, Submit
 from counterfoil.domain.seals import Event
 from counterfoil.storage import statements
 from counterfoil.storage.accounts import Loaded, account_of, lock_and_read

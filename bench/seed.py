@@ -1,0 +1,88 @@
+"""The data that is measured on: organisations, members, stored requests; and the check of what became of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from bench import contract
+from counterfoil.application.passwords import hash_secret
+
+PASSWORD = "bench"  # noqa: S105 - of a database that lives for minutes
+MAKER, CHECKER = "maker@bench", "checker@bench"
+_BLOCK = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Organisations:
+    """`count` organisations with consecutive numbers and `members` members each."""
+
+    first: int
+    count: int
+    members: int
+
+    @property
+    def ids(self) -> range:
+        """Their numbers."""
+        return range(self.first, self.first + self.count)
+
+    def callers(self) -> list[contract.Caller]:
+        """One caller of each, without tokens."""
+        return [contract.Caller(org_id, self.members) for org_id in self.ids]
+
+
+# So many members that they are never waited for; one organisation with all the clients, many with one each.
+THE_ONE = Organisations(51250, 1, 5000)
+THE_MANY = Organisations(60000, 64, 100)
+
+
+@cache
+def _statements() -> dict[str, str]:
+    parts = _BLOCK.split((Path(__file__).parent / "seed.sql").read_text(encoding="utf-8"))
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@cache
+def _hashes() -> dict[str, str]:
+    return {"password_hash": hash_secret(PASSWORD), "till_hash": hash_secret(contract.TILL_MD5)}
+
+
+async def _run(connection: Any, name: str, **values: object) -> None:
+    script = _statements()[name]
+    for field, value in values.items():
+        script = script.replace(f"{{{field}}}", str(value))
+    await connection.execute(script)
+
+
+async def seed(url: str, *organisations: Organisations, stored: int = 0, pending: int = 100) -> None:
+    """Load, then ANALYZE: plans made on empty tables would cost most of the throughput."""
+    connection = await asyncpg.connect(url)
+    try:
+        for each in organisations:
+            last = each.first + each.count - 1
+            await _run(connection, "organisations", first=each.first, last=last, **_hashes())
+            await _run(connection, "members", first=each.first, last=last, members=each.members)
+            if stored:
+                await _run(
+                    connection, "requests", first=each.first, members=each.members, stored=stored, pending=pending,
+                    payload=contract.stored_payload(),
+                )  # fmt: skip
+        await connection.execute("VACUUM ANALYZE")
+        await connection.execute("CHECKPOINT")
+    finally:
+        await connection.close()
+
+
+async def broken_rules(url: str) -> list[str]:
+    """What does not hold after the load; nothing, one hopes."""
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch(_statements()["check"])
+        return [f"{row['times']} × {row['broken']}" for row in rows]
+    finally:
+        await connection.close()

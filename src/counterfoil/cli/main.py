@@ -1,0 +1,37 @@
+"""The command line. Each command is imported when it is called: `--help` must not wait for a database driver."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+
+from cyclopts import App
+
+from counterfoil.application.keys import KeysUnusable
+from counterfoil.cli.supervisor import CannotServe
+from counterfoil.settings import WrongSetting
+from counterfoil.storage.embedded import EmbeddedError
+from counterfoil.storage.migrations import MigrationError
+
+app = App(
+    name="counterfoil",
+    help="Maker-checker control for loyalty points: a second pair of eyes before points are spent.",
+    version=lambda: version("counterfoil"),
+)
+app.command("counterfoil.cli.serve:serve", name="serve", help="Serve the API until Ctrl-C or SIGTERM.")
+app.command("counterfoil.cli.migrate:migrate", name="migrate", help="Bring the database to the schema of this program.")
+app.command("counterfoil.cli.keys:keys", name="keys", help="The keys that seal stored credentials and sign tokens.")
+app.command("counterfoil.cli.org:org", name="org", help="Describe an organisation in a file and apply the file.")
+app.command("counterfoil.cli.demo:demo", name="demo", help="See one redemption from request to executed.")
+
+# What is the operator's to put right: said in one line, without a trace.
+_EXPECTED = (CannotServe, EmbeddedError, KeysUnusable, MigrationError, WrongSetting)
+
+
+def main() -> None:
+    """Run the command of this process."""
+    try:
+        app()
+    except _EXPECTED as error:
+        print(f"counterfoil: {error}", file=sys.stderr)  # noqa: T201 - the command's own output
+        sys.exit(1)

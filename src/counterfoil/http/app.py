@@ -1,0 +1,189 @@
+"""Everything that is served, on one screen, and the application made from it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeAlias, TypeVar
+
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from counterfoil import telemetry
+from counterfoil.application import points, requests
+from counterfoil.application.callers import Callers
+from counterfoil.application.group_commit import GroupCommit, Limits
+from counterfoil.application.keys import KeysUnusable, load_keys
+from counterfoil.application.organisations import Organisations
+from counterfoil.application.passwords import Passwords
+from counterfoil.application.throttle import Throttle
+from counterfoil.application.tokens import Tokens
+from counterfoil.domain import refusals as no
+from counterfoil.domain.organisations import Organisation
+from counterfoil.http import (
+    described,
+    health,
+    openapi,
+    points_v1,
+    points_v2,
+    request_reads,
+    request_workflow,
+    ui_token,
+    wire,
+)
+from counterfoil.http.edge import Edge
+from counterfoil.http.routing import Context, Endpoint, Router
+from counterfoil.settings import Settings, WrongSetting
+from counterfoil.storage.database import Tx, open_pool
+
+C = TypeVar("C")
+R = TypeVar("R")
+Verb: TypeAlias = Callable[[Tx, Organisation, Sequence[C]], Awaitable[Sequence[R]]]
+
+WORKFLOW = "/api_gateway/v2/request-workflow"
+OWN = "/counterfoil/v1"
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint(
+        method="POST", path=f"{WORKFLOW}/{{request_type}}", handler=request_workflow.create,
+        summary="Submit a request as maker", request=described.CreateBody, response=wire.RequestAnswer,
+        refusals=(no.NotPermitted, no.NobodyCanCheck, no.TypeNotSupported, no.BadHeaders, no.IdempotencyConflict),
+        parameters=(described.REQUEST_TYPE, described.IDEMPOTENCY_KEY), callers="person",
+        organisation_header="required",
+    ),
+    Endpoint(
+        method="PUT", path=f"{WORKFLOW}/{{request_type}}", handler=request_workflow.decide,
+        summary="Approve or reject a request as checker", request=described.DecideBody,
+        response=wire.RequestAnswer,
+        refusals=(no.NotPermitted, no.AlreadyCompleted, no.WrongRequest, no.TypeNotSupported, no.ChangedSinceShown),
+        parameters=(described.REQUEST_TYPE, described.IF_MATCH), callers="person", organisation_header="required",
+    ),
+    Endpoint(
+        method="GET", path=f"{WORKFLOW}/requests/{{request_id}}", handler=request_reads.get_one,
+        summary="One request", response=wire.RequestAnswer, refusals=(no.RequestNotFound,),
+        parameters=(described.REQUEST_ID,), callers="person", organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path=f"{WORKFLOW}/requests", handler=request_reads.list_page,
+        summary="A page of requests", response=wire.RequestList,
+        refusals=(no.BadSort, no.BadSortOrder, no.TypeNotSupported), parameters=described.LIST_FILTERS,
+        callers="person", organisation_header="optional",
+    ),
+    Endpoint(
+        method="POST", path="/v1.1/points/redeem", handler=points_v1.redeem, family="v1",
+        summary="Redeem at once; needs CanMovePointsDirectly", request=described.RedeemBody,
+        response=described.RedeemAnswer, refusals=(no.NotPermitted,), callers="person",
+        organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path="/v2/customers/lookup/points/balance", handler=points_v2.balance_by_identifier,
+        family="v2", summary="A member's points, by an identifier", response=points_v2.BalanceAnswer,
+        refusals=(no.MemberNotFound,), parameters=described.IDENTIFIER, callers="person",
+        organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path="/v2/customers/{customer_id}/points/balance", handler=points_v2.balance_by_id,
+        family="v2", summary="A member's points, by the member's number", response=points_v2.BalanceAnswer,
+        refusals=(no.MemberNotFound,), parameters=(described.CUSTOMER_ID,), callers="person",
+        organisation_header="optional",
+    ),
+    Endpoint(
+        method="POST", path=f"{OWN}/ui-token", handler=ui_token.issue, family="own",
+        summary="A token for a person, for X-CAP-UI-AUTH-TOKEN", request=ui_token.SignIn,
+        response=ui_token.TokenAnswer, refusals=(no.IdentityNotVerified, no.Throttled), callers="anyone",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/requests/{{request_id}}/events", handler=request_reads.list_events,
+        family="own", summary="The audit trail of a request", response=request_reads.AuditTrail,
+        refusals=(no.RequestNotFound,), parameters=(described.REQUEST_ID,), callers="person",
+        organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path="/healthz", handler=health.healthz, family="own", callers="anyone",
+        summary="Whether the process answers", response=health.Up,
+    ),
+    Endpoint(
+        method="GET", path="/readyz", handler=health.readyz, family="own", callers="anyone",
+        summary="Whether requests can be served", response=health.Ready,
+    ),
+    Endpoint(
+        method="GET", path="/metrics", handler=health.metrics, family="own", callers="anyone",
+        summary="Metrics for Prometheus", response=None, response_type="text/plain",
+    ),
+)  # fmt: skip
+
+
+def create_app(settings: Settings) -> ASGIApp:
+    """The ASGI application of one worker. It opens its pool and queues at start-up, not here."""
+    observer = telemetry.Telemetry()
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        try:
+            async with open_context(settings, observer) as context:
+                edge.context = context
+                yield
+        except (KeysUnusable, WrongSetting) as error:
+            telemetry.log().error("cannot start", reason=str(error))
+            raise
+
+    # The framework serves start-up and shutdown, and refuses what is not HTTP.
+    edge = Edge(
+        Router((*ENDPOINTS, *openapi.endpoints(ENDPOINTS))),
+        Starlette(lifespan=lifespan),
+        observer,
+        body_bytes_max=settings.body_bytes_max,
+    )
+    return edge
+
+
+@asynccontextmanager
+async def open_context(settings: Settings, observer: telemetry.Telemetry) -> AsyncIterator[Context]:
+    """Open the pool and the queues; afterwards answer what is queued, then close them."""
+    if settings.database_url is None:
+        raise WrongSetting("DATABASE_URL is not set: `counterfoil serve` starts the embedded database")
+    keyring = load_keys(settings.keys_path)
+    pool = await open_pool(
+        settings.database_url, size=settings.pool_size, statement_cache=settings.statement_cache
+    )
+    passwords = Passwords()
+    organisations = Organisations(pool)
+    limits = Limits(
+        queue_max=settings.queue_max, batch_max=settings.batch_max, lock_timeout_ms=settings.lock_timeout_ms
+    )
+
+    def queue(verb: str, run: Verb[C, R]) -> GroupCommit[C, R]:
+        return GroupCommit(verb, pool, _in_organisation(organisations, run), limits, observer)
+
+    context = Context(
+        pool=pool,
+        keyring=keyring,
+        organisations=organisations,
+        callers=Callers(pool, organisations, passwords, Throttle(), Tokens(keyring.token_key)),
+        submissions=queue("submit", requests.submit_requests),
+        decisions=queue("decide", requests.decide_requests),
+        redemptions=queue("redeem", points.redeem_points),
+        render_metrics=partial(telemetry.render_metrics, observer.registry),
+    )
+    try:
+        yield context
+    finally:
+        for each in (context.submissions, context.decisions, context.redemptions):
+            await each.drain()
+        passwords.close()
+        await pool.close()
+
+
+def _in_organisation(
+    organisations: Organisations, run: Verb[C, R]
+) -> Callable[[Tx, int, Sequence[C]], Awaitable[Sequence[R]]]:
+    """Give the verb the snapshot; it compares its version with the database's under lock."""
+
+    async def run_with_snapshot(tx: Tx, org_id: int, commands: Sequence[C]) -> Sequence[R]:
+        organisation = await organisations.current(org_id)
+        if organisation is None:
+            raise AssertionError(f"organisation {org_id} went away under its callers (this is a bug)")
+        return await run(tx, organisation, commands)
+
+    return run_with_snapshot

@@ -1,0 +1,220 @@
+"""Shapes that only the API's description needs: bodies that `domain.payloads` reads by hand, and parameters.
+
+The rules judge those bodies field by field, with the field's path in the refusal; here stands what they accept.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from counterfoil.domain.payloads import TEXT_MAX
+from counterfoil.domain.requests import WIRE_STATE
+from counterfoil.http.routing import Parameter
+
+UnitId = Annotated[str, Meta(pattern="^[0-9]{0,18}$")] | Annotated[int, Meta(ge=0, le=2**63 - 1)] | None
+Points = (
+    Annotated[str, Meta(pattern=r"^[0-9]{1,12}(\.[0-9]{1,3})?$", examples=["100"])]
+    | Annotated[float, Meta(gt=0, lt=1e12)]
+)
+Text = Annotated[str, Meta(max_length=TEXT_MAX)] | int | None
+UUID_PATTERN: Final = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+
+
+class EntityInfo(msgspec.Struct):
+    """Where the request is made; one id that resolves is enough."""
+
+    tillId: UnitId = None
+    storeId: UnitId = None
+    zoneId: UnitId = None
+    conceptId: UnitId = None
+
+
+class Customer(msgspec.Struct):
+    """The member, by one of these."""
+
+    mobile: Text = None
+    external_id: Text = None
+    email: Text = None
+    card_number: Text = None
+
+
+class Redeem(msgspec.Struct):
+    """One redemption; points with at most three decimals."""
+
+    points_redeemed: Points
+    customer: Customer
+    redemption_time: Text = None
+    transaction_number: Text = None
+    notes: Text = None
+    external_reference_number: Text = None
+
+
+class RedeemRoot(msgspec.Struct):
+    """The redemption, as an object or an array of one."""
+
+    redeem: Redeem | Annotated[list[Redeem], Meta(min_length=1, max_length=1)]
+
+
+class RedeemBody(msgspec.Struct):
+    """The body of /v1.1/points/redeem."""
+
+    root: RedeemRoot
+
+
+class IntouchCall(msgspec.Struct):
+    """The call that is made once the request is approved. `headers` must hold Authorization."""
+
+    hostname: Annotated[str, Meta(min_length=1, examples=["<https://crm-nightly-new.cc.capillarytech.com>"])]
+    path: Literal["/v1.1/points/redeem"]
+    method: Literal["POST"]
+    body: RedeemBody
+    headers: dict[str, str]
+    pathParams: dict[str, str] | None = None
+    queryParams: dict[str, str] | None = None
+
+
+class CreatePayload(msgspec.Struct, rename={"call": "IntouchAPITask-Payload"}):
+    """The call."""
+
+    call: IntouchCall
+
+
+class CreateBody(msgspec.Struct):
+    """What a maker asks for."""
+
+    entityInfo: EntityInfo
+    payload: CreatePayload
+
+
+class Decision(msgspec.Struct):
+    """The checker's decision."""
+
+    actionDecision: Literal["approved", "rejected"]
+    actionMessage: Annotated[str, Meta(max_length=2000)]
+
+
+class DecidePayload(msgspec.Struct, rename={"decision": "AdminTask-Payload"}):
+    """The decision."""
+
+    decision: Decision
+
+
+class DecideBody(msgspec.Struct):
+    """Which request, and what about it."""
+
+    requestId: Annotated[str, Meta(pattern=UUID_PATTERN)]
+    actionName: Annotated[str, Meta(pattern="^[Aa]dminTask$", examples=["AdminTask"])]
+    payload: DecidePayload
+
+
+class V1Status(msgspec.Struct):
+    """Whether the call as a whole went well; a text, as the original has it."""
+
+    success: Literal["true", "false"]
+    code: int
+    message: str
+
+
+class V1ItemStatus(msgspec.Struct):
+    """Whether the redemption went well: 800, or 744, 816, 818."""
+
+    success: Literal["true", "false"]
+    code: int
+    message: str
+
+
+class V1Redemption(msgspec.Struct):
+    """One redemption's result; some keys are missing when it failed."""
+
+    mobile: str
+    email: str
+    external_id: str
+    user_id: str | None
+    points_redeemed: str
+    redeemed_value: float
+    side_effects: dict[str, Any]
+    item_status: V1ItemStatus
+    redemption_id: str = ""
+    redemption_purpose: str = ""
+    redeemed_local_value: float = 0
+    balance: float = 0
+
+
+class V1Points(msgspec.Struct):
+    """The result."""
+
+    points: V1Redemption
+
+
+class V1Response(msgspec.Struct):
+    """Status and result."""
+
+    status: V1Status
+    responses: V1Points
+
+
+class RedeemAnswer(msgspec.Struct):
+    """The answer of /v1.1/points/redeem."""
+
+    response: V1Response
+
+
+_TEXT: Final = {"type": "string"}
+_NUMBER: Final = {"type": "string", "pattern": "^([0-9]{1,18})?$"}
+_DAY: Final = {"anyOf": [{"type": "string", "format": "date"}, {"const": ""}]}
+REQUEST_TYPE: Final = Parameter(
+    "request_type", "Type of request, in any case", {"enum": ["POINTS-REDEMPTION"]}, "path", required=True
+)
+REQUEST_ID: Final = Parameter(
+    "request_id", "What the create call answered", {"type": "string", "format": "uuid"}, "path", required=True
+)
+CUSTOMER_ID: Final = Parameter(
+    "customer_id",
+    "The member's number",
+    {"type": "string", "pattern": "^[0-9]{1,18}$"},
+    "path",
+    required=True,
+)
+IDEMPOTENCY_KEY: Final = Parameter(
+    "Idempotency-Key",
+    "Ours, optional: the same key with the same content gives the first answer again",
+    {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    "header",
+)
+IF_MATCH: Final = Parameter(
+    "If-Match",
+    "Ours, optional: the ETag of what the checker saw",
+    {"type": "string", "pattern": "^[!-~]*$"},
+    "header",
+)
+IDENTIFIER: Final = (
+    Parameter(
+        "identifierName",
+        "Which identifier",
+        {"enum": ["mobile", "email", "externalId", "cardnumber", "id"]},
+        required=True,
+    ),
+    Parameter("identifierValue", "Its value", {"type": "string", "minLength": 1}, required=True),
+)
+LIST_FILTERS: Final = (
+    Parameter("userId", "The maker's user id", _NUMBER),
+    Parameter("sortBy", "Which time the order goes by", {"enum": ["startDate", "endDate", ""]}),
+    Parameter("sortOrder", "Its direction", {"enum": ["asc", "desc", ""]}),
+    Parameter("conceptId", "Made in this concept", _NUMBER),
+    Parameter("zoneId", "Made in this zone", _NUMBER),
+    Parameter("storeId", "Made in this store", _NUMBER),
+    Parameter("tillId", "Made at this till", _NUMBER),
+    Parameter("startDate", "First day of startTime, inclusive", _DAY),
+    Parameter("endDate", "Last day of startTime, inclusive", _DAY),
+    Parameter(
+        "states",
+        f"List with commas of {', '.join(dict.fromkeys(WIRE_STATE.values()))}",
+        {"type": "string", "examples": ["AdminTask,failed,approved"]},
+    ),
+    Parameter("limit", "Requests per page", {"type": "string", "pattern": "^([1-9][0-9]{0,2})?$"}),
+    Parameter("PageNo", "Zero-based number of the page", {"type": "string", "pattern": "^([0-9]{1,9})?$"}),
+    Parameter("requestType", "Type of request, in any case", _TEXT),
+)

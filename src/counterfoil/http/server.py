@@ -1,0 +1,137 @@
+"""The HTTP server of one worker: uvicorn, with what it leaves open closed.
+
+uvicorn with httptools bounds neither the head of a request nor the time a client takes to send one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from counterfoil.domain.refusals import InvalidPayload
+from counterfoil.http import problems
+
+_TICKS_PER_SECOND = 10
+
+
+def make_protocol(header_bytes_max: int) -> type[HttpToolsProtocol]:
+    """The protocol of a connection, with a bound on the head of a request."""
+
+    class Protocol(HttpToolsProtocol):
+        """Counts the bytes of a head, and knows since when it has been waiting for the client."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.head_bytes = 0
+            self.reading_since: float | None = time.monotonic()
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self.head_bytes = 0
+            self.reading_since = time.monotonic()
+
+        def on_url(self, url: bytes) -> None:
+            self._count(len(url))
+            super().on_url(url)
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            self._count(len(name) + len(value))
+            super().on_header(name, value)
+
+        def on_message_complete(self) -> None:
+            super().on_message_complete()
+            self.reading_since = None
+
+        def send_400_response(self, msg: str) -> None:
+            """Answer what is not HTTP in the form of every other refusal."""
+            answer = problems.render(InvalidPayload(msg), "contract")
+            head = (
+                b"content-type: application/json\r\ncontent-length: %d\r\nx-cap-request-id: %b\r\n"
+                b"connection: close\r\n\r\n" % (len(answer.body), os.urandom(16).hex().encode())
+            )
+            self.transport.write(STATUS_LINE[400] + head + answer.body)
+            self.transport.close()
+
+        def _count(self, size: int) -> None:
+            self.head_bytes += size
+            if self.head_bytes > header_bytes_max:
+                # The parser turns this into "not HTTP", which is answered above.
+                raise ValueError("the head of the request is too long")
+
+    return Protocol
+
+
+class Server(uvicorn.Server):
+    """Tells when it serves, stops on SIGTERM, and closes connections whose client is too slow."""
+
+    def __init__(
+        self, config: uvicorn.Config, *, request_seconds_max: float, on_started: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._request_seconds_max = request_seconds_max
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tell."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second; once a second, end what takes too long to arrive."""
+        if counter % _TICKS_PER_SECOND == 0:
+            limit = time.monotonic() - self._request_seconds_max
+            for connection in list(self.server_state.connections):
+                since = getattr(connection, "reading_since", None)
+                if since is not None and since < limit and connection.transport is not None:
+                    connection.transport.close()
+        return await super().on_tick(counter)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Only the supervisor's SIGTERM counts here: Ctrl-C reaches every process of the terminal."""
+
+        def stop(_signal: int, _frame: FrameType | None) -> None:
+            self.should_exit = True
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, stop)
+        yield
+
+
+def make_server(
+    app: ASGIApp,
+    *,
+    on_started: Callable[[], None],
+    header_bytes_max: int,
+    request_seconds_max: int,
+    keep_alive_seconds: int,
+    drain_seconds: int,
+    trusted_proxies: Sequence[str],
+) -> Server:
+    """A server for an application; its socket is handed over by who runs it."""
+    config = uvicorn.Config(
+        app,
+        loop="uvloop" if os.name == "posix" else "asyncio",
+        http=make_protocol(header_bytes_max),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=list(trusted_proxies),
+        timeout_keep_alive=keep_alive_seconds,
+        timeout_graceful_shutdown=drain_seconds,
+    )
+    return Server(config, request_seconds_max=request_seconds_max, on_started=on_started)
