@@ -1,7 +1,7 @@
 """All settings, from the environment, once.
 
-Each field says what it is for, its unit and its variable; `docs/settings.md` lists the same. Nothing else in the
-program reads the environment: `cli` and the app factory load the settings and hand them down.
+Each field says what it is for, its unit and its variable; `docs/settings.md` lists the same. Nothing else in
+the program reads the environment: `cli` loads the settings and hands them down.
 """
 
 from __future__ import annotations
@@ -59,12 +59,9 @@ def _whole(at_least: int, at_most: int) -> Callable[[str], int]:
     return parse
 
 
-def _setting(variable: str, doc: str, parse: Callable[[str], Any], default: Any) -> Any:
-    """A field with the name of its variable, what it means and how it is read."""
-    metadata = {"variable": variable, "doc": doc, "parse": parse}
-    if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+def _read(variable: str, doc: str, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """Where a field comes from, what it means with its unit, and how it is read."""
+    return {"variable": variable, "doc": doc, "parse": parse}
 
 
 def default_data_dir() -> Path:
@@ -83,80 +80,104 @@ def default_workers() -> int:
 class Settings:
     """What an operator can choose. Immutable: a change takes a restart."""
 
-    host: str = _setting("COUNTERFOIL_HOST", "address to listen on", _text, "127.0.0.1")
-    port: int = _setting(
-        "COUNTERFOIL_PORT", "TCP port to listen on; 0 takes a free one", _whole(0, 65535), 8640
+    host: str = field(default="127.0.0.1", metadata=_read("COUNTERFOIL_HOST", "address to listen on", _text))
+    port: int = field(
+        default=8640, metadata=_read("COUNTERFOIL_PORT", "TCP port to listen on; 0 takes a free one", _whole(0, 65535))
     )
-    workers: int = _setting("COUNTERFOIL_WORKERS", "server processes", _whole(1, 64), default_workers)
-    data_dir: Path = _setting(
-        "COUNTERFOIL_DATA_DIR", "folder of the embedded database and the keys", _path, default_data_dir
+    workers: int = field(
+        default_factory=default_workers, metadata=_read("COUNTERFOIL_WORKERS", "server processes", _whole(1, 64))
     )
-    database_url: str | None = _setting(
-        "DATABASE_URL",
-        "PostgreSQL 15 or newer, postgresql://…; empty: the embedded one",
-        _database_url,
-        None,
+    data_dir: Path = field(
+        default_factory=default_data_dir,
+        metadata=_read("COUNTERFOIL_DATA_DIR", "folder of the embedded database and the keys", _path),
     )
-    pool_size: int = _setting(
-        "COUNTERFOIL_POOL_SIZE", "database connections of one worker", _whole(1, 100), 4
+    database_url: str | None = field(
+        default=None,
+        metadata=_read(
+            "DATABASE_URL", "PostgreSQL 15 or newer, postgresql://…; empty: the embedded one", _database_url
+        ),
     )
-    statement_cache: int = _setting(
-        "COUNTERFOIL_STATEMENT_CACHE",
-        "prepared statements kept per connection; 0 behind a transaction pooler",
-        _whole(0, 10_000),
-        100,
+    pool_size: int = field(
+        default=4, metadata=_read("COUNTERFOIL_POOL_SIZE", "database connections of one worker", _whole(1, 100))
     )
-    keys_file: Path | None = _setting(
-        "COUNTERFOIL_KEYS_FILE",
-        "file of the keys; empty: keys.json in the data folder",
-        lambda value: _path(value) if value else None,
-        None,
+    statement_cache: int = field(
+        default=100,
+        metadata=_read(
+            "COUNTERFOIL_STATEMENT_CACHE",
+            "prepared statements kept per connection; 0 behind a transaction pooler",
+            _whole(0, 10_000),
+        ),
     )
-    log_level: str = _setting("COUNTERFOIL_LOG_LEVEL", "debug, info, warning or error", _log_level, "info")
-    body_bytes_max: int = _setting(
-        "COUNTERFOIL_BODY_BYTES_MAX", "longest request body, bytes", _whole(1024, 64 * 2**20), 2**20
+    keys_file: Path | None = field(
+        default=None,
+        metadata=_read(
+            "COUNTERFOIL_KEYS_FILE",
+            "file of the keys; empty: keys.json in the data folder",
+            lambda value: _path(value) if value else None,
+        ),
     )
-    header_bytes_max: int = _setting(
-        "COUNTERFOIL_HEADER_BYTES_MAX", "longest request head, bytes", _whole(1024, 2**20), 32 * 2**10
+    log_level: str = field(
+        default="info", metadata=_read("COUNTERFOIL_LOG_LEVEL", "debug, info, warning or error", _log_level)
     )
-    queue_max: int = _setting(
-        "COUNTERFOIL_QUEUE_MAX",
-        "commands of one verb and organisation that may wait in a worker; more are answered 503",
-        _whole(1, 1_000_000),
-        2000,
+    body_bytes_max: int = field(
+        default=2**20,
+        metadata=_read("COUNTERFOIL_BODY_BYTES_MAX", "longest request body, bytes", _whole(1024, 64 * 2**20)),
     )
-    batch_max: int = _setting(
-        "COUNTERFOIL_BATCH_MAX", "commands that share one transaction at most", _whole(1, 10_000), 256
+    header_bytes_max: int = field(
+        default=32 * 2**10,
+        metadata=_read("COUNTERFOIL_HEADER_BYTES_MAX", "longest request head, bytes", _whole(1024, 2**20)),
     )
-    lock_timeout_ms: int = _setting(
-        "COUNTERFOIL_LOCK_TIMEOUT_MS", "longest wait for a locked row, milliseconds", _whole(10, 60_000), 2000
+    queue_max: int = field(
+        default=2000,
+        metadata=_read(
+            "COUNTERFOIL_QUEUE_MAX",
+            "commands of one verb and organisation that may wait in a worker; more are answered 503",
+            _whole(1, 1_000_000),
+        ),
     )
-    request_seconds_max: int = _setting(
-        "COUNTERFOIL_REQUEST_SECONDS_MAX",
-        "time a client has to send its whole request, seconds",
-        _whole(1, 3600),
-        30,
+    batch_max: int = field(
+        default=256,
+        metadata=_read("COUNTERFOIL_BATCH_MAX", "commands that share one transaction at most", _whole(1, 10_000)),
     )
-    keep_alive_seconds: int = _setting(
-        "COUNTERFOIL_KEEP_ALIVE_SECONDS", "life of an idle connection, seconds", _whole(1, 3600), 75
+    lock_timeout_ms: int = field(
+        default=2000,
+        metadata=_read(
+            "COUNTERFOIL_LOCK_TIMEOUT_MS", "longest wait for a locked row, milliseconds", _whole(10, 60_000)
+        ),
     )
-    drain_seconds: int = _setting(
-        "COUNTERFOIL_DRAIN_SECONDS",
-        "time that requests in flight get when the service stops, seconds",
-        _whole(0, 3600),
-        30,
+    request_seconds_max: int = field(
+        default=30,
+        metadata=_read(
+            "COUNTERFOIL_REQUEST_SECONDS_MAX", "time a client has to send its whole request, seconds", _whole(1, 3600)
+        ),
     )
-    trusted_proxies: tuple[str, ...] = _setting(
-        "COUNTERFOIL_TRUSTED_PROXIES",
-        "addresses or networks whose X-Forwarded-For is believed, with commas",
-        _addresses,
-        (),
+    keep_alive_seconds: int = field(
+        default=75,
+        metadata=_read("COUNTERFOIL_KEEP_ALIVE_SECONDS", "life of an idle connection, seconds", _whole(1, 3600)),
     )
-    metrics_dir: str | None = _setting(
-        "PROMETHEUS_MULTIPROC_DIR",
-        "folder in which the workers share their metrics; `serve` makes one when this is empty",
-        _optional_text,
-        None,
+    drain_seconds: int = field(
+        default=30,
+        metadata=_read(
+            "COUNTERFOIL_DRAIN_SECONDS",
+            "time that requests in flight get when the service stops, seconds",
+            _whole(0, 3600),
+        ),
+    )
+    trusted_proxies: tuple[str, ...] = field(
+        default=(),
+        metadata=_read(
+            "COUNTERFOIL_TRUSTED_PROXIES",
+            "addresses or networks whose X-Forwarded-For is believed, with commas",
+            _addresses,
+        ),
+    )
+    metrics_dir: str | None = field(
+        default=None,
+        metadata=_read(
+            "PROMETHEUS_MULTIPROC_DIR",
+            "folder in which the workers share their metrics; `serve` makes one when this is empty",
+            _optional_text,
+        ),
     )
 
     @property
@@ -166,11 +187,10 @@ class Settings:
 
     def __repr__(self) -> str:
         """Everything but the database's address, which may hold a password."""
-        shown = (
-            f"{each.name}={'…' if each.name == 'database_url' and self.database_url else getattr(self, each.name)!r}"
-            for each in dataclasses.fields(self)
-        )
-        return f"Settings({', '.join(shown)})"
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        if self.database_url:
+            values["database_url"] = "…"
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:

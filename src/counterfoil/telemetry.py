@@ -99,9 +99,7 @@ class Telemetry:
         )
         self._refusals = Counter("refusals", "Refusals by code", ["code"], **given)
         self._batch = Histogram("group_size", "Commands per transaction", ["verb"], buckets=SIZES, **given)
-        self._waiting = Gauge(
-            "queue_depth", "Commands that wait", ["verb"], multiprocess_mode="livesum", **given
-        )
+        self._waiting = Gauge("queue_depth", "Commands that wait", ["verb"], multiprocess_mode="livesum", **given)
         self._retries = Counter("batch_retries", "Batches run again", ["verb", "reason"], **given)
         self._faults = Counter("faults", "Failures that are ours", ["place"], **given)
         self._pool_wait = Histogram(

@@ -31,7 +31,9 @@ _FOR_EVER: Final = float("inf")
 WRONG_CREDENTIALS: Final = (
     "the credentials are wrong: send Authorization: Basic base64(till code:md5 of its password in hex)"
 )
-WRONG_TOKEN: Final = "the user token in X-CAP-UI-AUTH-TOKEN is not valid (any more): get one from POST /counterfoil/v1/ui-token"  # noqa: S105 - a message
+WRONG_USER: Final = (
+    "the user token in X-CAP-UI-AUTH-TOKEN is not valid (any more): get one from POST /counterfoil/v1/ui-token"
+)
 WRONG_SIGN_IN: Final = "the user name or the password is wrong"
 
 
@@ -116,20 +118,18 @@ class Callers:
             return _Known(organisation, actor, clock.ticks + REMEMBERED_SECONDS, _FOR_EVER)
         token = self._tokens.verify(shown.token, clock.now)
         if token is None or token.org_id != organisation.org_id:
-            raise IdentityNotVerified(WRONG_TOKEN, "X-CAP-UI-AUTH-TOKEN")
+            raise IdentityNotVerified(WRONG_USER, "X-CAP-UI-AUTH-TOKEN")
         user = _user_of(organisation, token.user_id, token.epoch)
         if user is None:
             fresh = await self._reload(organisation)
             user = _user_of(fresh, token.user_id, token.epoch) if fresh else None
             if fresh is None or user is None:
-                raise IdentityNotVerified(WRONG_TOKEN, "X-CAP-UI-AUTH-TOKEN")
+                raise IdentityNotVerified(WRONG_USER, "X-CAP-UI-AUTH-TOKEN")
             organisation = fresh
         actor = _actor_of(organisation, credential, user)
         return _Known(organisation, actor, clock.ticks + REMEMBERED_SECONDS, token.expires_at)
 
-    async def _system(
-        self, login: str, secret: bytes, source: str, clock: Clock
-    ) -> tuple[Organisation, Credential]:
+    async def _system(self, login: str, secret: bytes, source: str, clock: Clock) -> tuple[Organisation, Credential]:
         """The calling system behind a login and its secret; raises IdentityNotVerified."""
         org_id = await self._organisations.organisation_of(login)
         organisation = await self._organisations.current(org_id) if org_id is not None else None
@@ -180,9 +180,7 @@ class Callers:
         self._throttle.succeeded(login, source)
         return self._tokens.issue(org_id, entitled.user_id, entitled.epoch, clock.now)
 
-    async def verify_till(
-        self, organisation: Organisation, authorization: str, clock: Clock
-    ) -> tuple[str, int] | None:
+    async def verify_till(self, organisation: Organisation, authorization: str, clock: Clock) -> tuple[str, int] | None:
         """The login and epoch of the credential that a payload carries, None when it is wrong."""
         parsed = parse_basic(authorization.encode("utf-8", "surrogatepass"))
         if parsed is None:
@@ -208,7 +206,7 @@ def parse_basic(header: bytes) -> tuple[str, bytes] | None:
         return None
     if not colon or not name.isprintable() or not 0 < len(name) <= LOGIN_CHARACTERS_MAX:
         return None
-    return name, secret.lower() if len(secret) == 32 else secret  # noqa: PLR2004 - hex digits of an md5
+    return name, secret.lower() if len(secret) == 32 else secret
 
 
 def _credential_of(organisation: Organisation | None, login: str) -> Credential | None:
@@ -229,13 +227,11 @@ def _check_organisation(organisation: Organisation, shown: Presented) -> None:
     sent = shown.organisation
     if sent is None:
         if shown.organisation_required:
-            raise WrongOrganisation(
-                "send the number of your organisation in the header", "X-CAP-API-AUTH-ORG-ID"
-            )
+            raise WrongOrganisation("send the number of your organisation in the header", "X-CAP-API-AUTH-ORG-ID")
         return
     digits = sent.strip()
     # int() alone would take blanks, signs, underscores and Arabic digits.
-    if not digits.isdigit() or len(digits) > 19 or int(digits) != organisation.org_id:  # noqa: PLR2004 - a bigint
+    if not digits.isdigit() or len(digits) > 19 or int(digits) != organisation.org_id:
         raise WrongOrganisation(
             "this is not the number of the organisation that the credentials belong to",
             "X-CAP-API-AUTH-ORG-ID",

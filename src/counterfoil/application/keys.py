@@ -61,13 +61,9 @@ class Keyring:
             )
         nonce = sealed[KEY_ID_BYTES : KEY_ID_BYTES + NONCE_BYTES]
         try:
-            opened = cipher.decrypt(
-                nonce, sealed[KEY_ID_BYTES + NONCE_BYTES :], _bound_to(org_id, request_id, name)
-            )
+            opened = cipher.decrypt(nonce, sealed[KEY_ID_BYTES + NONCE_BYTES :], _bound_to(org_id, request_id, name))
         except InvalidTag:
-            raise KeysUnusable(
-                f"a sealed value of request {request_id} was altered or is another's"
-            ) from None
+            raise KeysUnusable(f"a sealed value of request {request_id} was altered or is another's") from None
         return opened.decode()
 
     def mac(self, value: str) -> bytes:
@@ -96,9 +92,7 @@ def create_keys(path: Path) -> None:
         # A link fails where a rename would replace: nobody loses the keys of what is stored.
         os.link(unfinished, path)
     except FileExistsError:
-        raise KeysUnusable(
-            f"{path} exists already; new keys could not open what the old ones sealed"
-        ) from None
+        raise KeysUnusable(f"{path} exists already; new keys could not open what the old ones sealed") from None
     finally:
         Path(unfinished).unlink()
 
@@ -110,7 +104,8 @@ def load_keys(path: Path) -> Keyring:
         mode = path.stat().st_mode
     except FileNotFoundError:
         raise KeysUnusable(
-            f"there is no keys file {path}: copy it from the other nodes, or make the first with `counterfoil keys create`"
+            f"there is no keys file {path}: copy it from another node, "
+            "or make the first one with `counterfoil keys create`"
         ) from None
     except OSError as error:
         raise KeysUnusable(f"{path} cannot be read: {error.strerror}") from None

@@ -7,8 +7,9 @@ from datetime import datetime
 
 from counterfoil.domain.refusals import Busy
 from counterfoil.storage import migrations, organisations, requests
-from counterfoil.storage.database import Pool as Pool
-from counterfoil.storage.database import acquire, open_pool
+from counterfoil.storage.database import Pool, acquire, open_pool
+
+__all__ = ["Pool", "oldest_pending", "why_not_ready", "why_not_usable"]
 
 PROBE_SECONDS = 1.0
 CONNECT_SECONDS = 10.0
@@ -35,7 +36,7 @@ async def why_not_usable(url: str) -> str | None:
     except TimeoutError:
         return f"the database does not answer within {CONNECT_SECONDS:.0f} s"
     except Exception as error:  # noqa: BLE001 - wrong password, no such database, no route: all are the operator's
-        return f"cannot connect to the database: {error}"
+        return f"cannot connect to the database of DATABASE_URL: {error}"
     try:
         return await why_not_ready(pool)
     finally:

@@ -76,12 +76,8 @@ class Passwords:
             running = self._running.get(name)
             if running is None:
                 if len(self._running) >= self._waiting_max:
-                    raise Busy(
-                        "too many logins are being verified: send the same call again", retry_after_seconds=1
-                    )
-                running = asyncio.get_running_loop().run_in_executor(
-                    self._threads, _matches, stored_hash, secret
-                )
+                    raise Busy("too many logins are being verified: send the same call again", retry_after_seconds=1)
+                running = asyncio.get_running_loop().run_in_executor(self._threads, _matches, stored_hash, secret)
                 self._running[name] = running
                 running.add_done_callback(lambda _: self._running.pop(name, None))
             # Shielded: the caller who goes away must not take the others' answer along.

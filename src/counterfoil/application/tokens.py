@@ -22,9 +22,9 @@ _ALGORITHM: Final = "HS256"
 _PARTY: Final = "counterfoil"
 
 
-class _Claims(msgspec.Struct):
+class _Claims(msgspec.Struct, rename={"organisation": "orgID"}):
     id: list[str]
-    orgID: int
+    organisation: int
     iss: str
     aud: str
     iat: int
@@ -82,4 +82,4 @@ class Tokens:
             return None
         if claims.iss != _PARTY or claims.aud != _PARTY or claims.iat > now + CLOCK_SKEW_SECONDS:
             return None
-        return Token(claims.orgID, user_id, claims.epoch, claims.exp)
+        return Token(claims.organisation, user_id, claims.epoch, claims.exp)

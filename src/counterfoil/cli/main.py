@@ -12,6 +12,7 @@ from counterfoil.cli.supervisor import CannotServe
 from counterfoil.settings import WrongSetting
 from counterfoil.storage.embedded import EmbeddedError
 from counterfoil.storage.migrations import MigrationError
+from counterfoil.storage.privileges import UnusableRole
 
 app = App(
     name="counterfoil",
@@ -25,13 +26,15 @@ app.command("counterfoil.cli.org:org", name="org", help="Describe an organisatio
 app.command("counterfoil.cli.demo:demo", name="demo", help="See one redemption from request to executed.")
 
 # What is the operator's to put right: said in one line, without a trace.
-_EXPECTED = (CannotServe, EmbeddedError, KeysUnusable, MigrationError, WrongSetting)
+_EXPECTED = (CannotServe, EmbeddedError, KeysUnusable, MigrationError, UnusableRole, WrongSetting)
 
 
 def main() -> None:
     """Run the command of this process."""
     try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(130)
     except _EXPECTED as error:
         print(f"counterfoil: {error}", file=sys.stderr)  # noqa: T201 - the command's own output
         sys.exit(1)

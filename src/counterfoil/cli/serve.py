@@ -6,11 +6,14 @@ import asyncio
 import errno
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
+from types import FrameType
 
 import psutil
 
@@ -40,8 +43,15 @@ def tell_where(url: str) -> None:
 
 
 def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
-    """Serve with these settings; `on_ready` gets the base URL as soon as every worker answers."""
+    """Serve with these settings; `on_ready` gets the base URL as soon as every worker answers.
+
+    Call it in the main thread. `on_ready` must not block: the workers are watched from the same thread.
+    """
+    # Until the supervisor takes the signals over, and after it gave them back, an end must be an orderly one:
+    # a process that just dies would leave the embedded database running.
+    signal.signal(signal.SIGTERM, _exit)
     with ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGTERM, signal.SIG_DFL)
         # First of all: whoever cannot listen should not touch the database.
         listening = stack.enter_context(listen(settings.host, settings.port))
         ours = settings.database_url is None
@@ -54,7 +64,15 @@ def run(settings: Settings, on_ready: Callable[[str], None]) -> None:
                 raise CannotServe(reason)
         settings = stack.enter_context(metrics_folder(settings))
         url = base_url(listening)
-        asyncio.run(_supervise(settings, listening, lambda: on_ready(url), ours=ours))
+        try:
+            asyncio.run(_supervise(settings, listening, lambda: on_ready(url), ours=ours))
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+
+
+def _exit(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 @contextmanager
@@ -98,10 +116,9 @@ def metrics_folder(settings: Settings) -> Iterator[Settings]:
     """A folder in which the workers share their metrics, empty at the start."""
     given = settings.metrics_dir
     folder = given or tempfile.mkdtemp(prefix="counterfoil-metrics-")
-    os.makedirs(folder, exist_ok=True)
-    for name in os.listdir(folder):
-        if name.endswith(".db"):
-            os.unlink(os.path.join(folder, name))
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for left_over in Path(folder).glob("*.db"):
+        left_over.unlink()
     # The library that writes them reads the variable itself, in the workers and in this process.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     try:
@@ -112,9 +129,7 @@ def metrics_folder(settings: Settings) -> Iterator[Settings]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _supervise(
-    settings: Settings, listening: socket.socket, on_ready: Callable[[], None], *, ours: bool
-) -> None:
+async def _supervise(settings: Settings, listening: socket.socket, on_ready: Callable[[], None], *, ours: bool) -> None:
     supervisor = Supervisor(settings, listening, embedded=ours)
     watch = asyncio.create_task(_keep_database(settings)) if ours else None
     try:

@@ -40,7 +40,6 @@ class Supervisor:
             self._environment[worker.EMBEDDED] = "1"
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
-        self._has_served = False
 
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Serve until SIGTERM or SIGINT; raises CannotServe. A second SIGINT does not wait for anybody."""
@@ -53,7 +52,6 @@ class Supervisor:
             if not all(ready) and not self._stopping.is_set():
                 raise CannotServe("a worker could not start")
             if not self._stopping.is_set():
-                self._has_served = True
                 on_ready()
             keepers = [asyncio.create_task(self._keep(slot)) for slot in slots]
             await self._stopping.wait()

@@ -144,9 +144,7 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
     if settings.database_url is None:
         raise WrongSetting("DATABASE_URL is not set: `counterfoil serve` starts the embedded database")
     keyring = load_keys(settings.keys_path)
-    pool = await open_pool(
-        settings.database_url, size=settings.pool_size, statement_cache=settings.statement_cache
-    )
+    pool = await open_pool(settings.database_url, size=settings.pool_size, statement_cache=settings.statement_cache)
     passwords = Passwords()
     organisations = Organisations(pool)
     limits = Limits(

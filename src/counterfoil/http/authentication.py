@@ -41,8 +41,6 @@ async def authenticate(
     return await context.callers.identify(shown, read_clock())
 
 
-async def verify_till(
-    context: Context, organisation: Organisation, authorization: str
-) -> tuple[str, int] | None:
+async def verify_till(context: Context, organisation: Organisation, authorization: str) -> tuple[str, int] | None:
     """The login and epoch of the till whose credential a payload carries, None when it is wrong."""
     return await context.callers.verify_till(organisation, authorization, read_clock())

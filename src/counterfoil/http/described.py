@@ -1,6 +1,7 @@
-"""Shapes that only the API's description needs: bodies that `domain.payloads` reads by hand, and parameters.
+"""Shapes that only the API's description needs: bodies that the rules read by hand, and parameters.
 
-The rules judge those bodies field by field, with the field's path in the refusal; here stands what they accept.
+`domain.payloads` judges those bodies field by field, with the field's path in the refusal; here stands what
+it accepts.
 """
 
 from __future__ import annotations

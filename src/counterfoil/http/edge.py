@@ -76,12 +76,10 @@ class Edge:
             route, params = self._router.find(scope["path"])
             family = route.family
             method = scope["method"]
-            endpoint = route.endpoints.get(method)
-            if endpoint is None:
-                raise WrongMethod(f"this path takes {route.allow}, not {method}")
+            endpoint = route.endpoint(method)
             label = endpoint.label
             if context is None:
-                raise Busy("the service is starting or stopping: send the same call again")
+                raise _not_now()
             headers = _headers(scope)
             body = b""
             if endpoint.request is not None:
@@ -132,6 +130,10 @@ class Edge:
         return TooLarge(f"the body is over {self._body_bytes_max} bytes: send less")
 
 
+def _not_now() -> Busy:
+    return Busy("the service is starting or stopping: send the same call again", retry_after_seconds=1)
+
+
 def _headers(scope: Scope) -> Mapping[bytes, bytes]:
     pairs: list[tuple[bytes, bytes]] = scope["headers"]
     headers = dict(pairs)
@@ -165,9 +167,7 @@ def _query(text: bytes) -> Mapping[str, list[str]]:
     if len(text) > QUERY_BYTES_MAX:
         raise InvalidPayload(f"the query string is over {QUERY_BYTES_MAX} bytes: send less")
     try:
-        query = parse_qs(
-            text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX
-        )
+        query = parse_qs(text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX)
     except ValueError:
         raise InvalidPayload(
             f"the query string must be percent-encoded UTF-8 with at most {QUERY_FIELDS_MAX} parameters"

@@ -50,9 +50,7 @@ _SCHEMES: Final = {
 
 def describe(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """The whole description."""
-    types = [
-        each for endpoint in endpoints for each in (endpoint.request, endpoint.response) if each is not None
-    ]
+    types = [each for endpoint in endpoints for each in (endpoint.request, endpoint.response) if each is not None]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schema_of = dict(zip(map(id, types), schemas, strict=True))
     for family, schema in problems.SCHEMAS.items():
@@ -92,7 +90,7 @@ def refusals_of(endpoint: Endpoint) -> tuple[type[Refusal], ...]:
 
 def _operation(endpoint: Endpoint, schema_of: Mapping[int, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": f"{endpoint.handler.__module__.rpartition('.')[2]}.{endpoint.handler.__name__}",  # type: ignore[attr-defined]
+        "operationId": f"{endpoint.handler.__module__.rpartition('.')[2]}.{endpoint.handler.__name__}",
         "summary": endpoint.summary,
         "tags": [endpoint.family],
         "parameters": [_parameter(each) for each in parameters_of(endpoint)],
@@ -113,9 +111,7 @@ def parameters_of(endpoint: Endpoint) -> tuple[Parameter, ...]:
     if endpoint.organisation_header is None:
         return endpoint.parameters
     required = endpoint.organisation_header == "required"
-    header = Parameter(
-        _ORGANISATION.name, _ORGANISATION.description, _ORGANISATION.schema, "header", required
-    )
+    header = Parameter(_ORGANISATION.name, _ORGANISATION.description, _ORGANISATION.schema, "header", required)
     return (*endpoint.parameters, header)
 
 

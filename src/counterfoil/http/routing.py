@@ -18,7 +18,7 @@ from counterfoil.application.organisations import Organisations
 from counterfoil.application.points import RedeemOutcome
 from counterfoil.application.requests import DecideOutcome, SubmitOutcome
 from counterfoil.domain.redemptions import Redeem
-from counterfoil.domain.refusals import InvalidPayload, Refusal, UnknownPath
+from counterfoil.domain.refusals import InvalidPayload, Refusal, UnknownPath, WrongMethod
 from counterfoil.domain.requests import Decide, Submit
 
 Family = Literal["contract", "v1", "v2", "own"]
@@ -137,6 +137,13 @@ class Route:
     endpoints: Mapping[str, Endpoint]
     allow: str
     family: Family
+
+    def endpoint(self, method: str) -> Endpoint:
+        """The endpoint of this method; raises WrongMethod."""
+        found = self.endpoints.get(method)
+        if found is None:
+            raise WrongMethod(f"this path takes {self.allow}, not {method}")
+        return found
 
 
 class Router:

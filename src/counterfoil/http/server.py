@@ -74,9 +74,7 @@ def make_protocol(header_bytes_max: int) -> type[HttpToolsProtocol]:
 class Server(uvicorn.Server):
     """Tells when it serves, stops on SIGTERM, and closes connections whose client is too slow."""
 
-    def __init__(
-        self, config: uvicorn.Config, *, request_seconds_max: float, on_started: Callable[[], None]
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, *, request_seconds_max: float, on_started: Callable[[], None]) -> None:
         super().__init__(config)
         self._request_seconds_max = request_seconds_max
         self._on_started = on_started

@@ -13,9 +13,7 @@ from counterfoil.http.authentication import read_clock
 from counterfoil.http.routing import Answer, Call, Context
 
 ORG_ID_MAX = 2**63 - 1
-OrgId = (
-    Annotated[int, msgspec.Meta(ge=1, le=ORG_ID_MAX)] | Annotated[str, msgspec.Meta(pattern="^[0-9]{1,19}$")]
-)
+OrgId = Annotated[int, msgspec.Meta(ge=1, le=ORG_ID_MAX)] | Annotated[str, msgspec.Meta(pattern="^[0-9]{1,19}$")]
 
 
 class SignIn(msgspec.Struct):
@@ -51,7 +49,5 @@ async def issue(context: Context, call: Call) -> Answer:
     org_id = int(asked.orgId)
     if not 1 <= org_id <= ORG_ID_MAX:
         raise InvalidPayload("send the number of the organisation", "orgId")
-    token = await context.callers.sign_in(
-        org_id, asked.userName, asked.password, call.client_address, read_clock()
-    )
+    token = await context.callers.sign_in(org_id, asked.userName, asked.password, call.client_address, read_clock())
     return Answer(200, wire.encode(TokenAnswer(IssuedToken(token, LIFE_SECONDS))))

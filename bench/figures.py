@@ -1,0 +1,86 @@
+"""Measured runs, medians over rounds, and the table of targets at the end."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from statistics import median
+from typing import Any, Literal
+
+AT_LEAST, AT_MOST = "≥", "≤"
+_REACHED: dict[str, Callable[[float, float], bool]] = {AT_LEAST: operator.ge, AT_MOST: operator.le}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measured run, or the medians of several. Times in microseconds, CPU per request."""
+
+    rate: float  # requests, or lifecycles, per second
+    p50_us: float = 0.0
+    p99_us: float = 0.0
+    server_cpu_us: float = 0.0
+    database_cpu_us: float = 0.0
+    group: float = 0.0  # commands per transaction, 0 where nothing is grouped
+    load_cpu_us: float = 0.0  # of the load generator, which has to share the cores
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which this share of the sorted values lies."""
+    return values[min(len(values) - 1, int(len(values) * share))] if values else 0.0
+
+
+def medians(runs: Sequence[Run]) -> Run:
+    """The median of each figure on its own."""
+    return Run(*(median(getattr(run, each.name) for run in runs) for each in fields(Run)))
+
+
+@dataclass(slots=True)
+class Report:
+    """What was measured, by name and in order, and the targets."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    rounds: dict[str, list[Run]] = field(default_factory=dict)
+    targets: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, name: str, run: Run) -> None:
+        """Keep one round."""
+        self.rounds.setdefault(name, []).append(run)
+
+    def median(self, name: str) -> Run:
+        """The medians over the rounds of this name."""
+        return medians(self.rounds[name])
+
+    def ratio(self, name: str, other: str, figure: str = "rate") -> float:
+        """The median of the ratios round by round: what slows the whole machine slows both."""
+        pairs = zip(self.rounds[name], self.rounds[other], strict=True)
+        return median(getattr(one, figure) / getattr(two, figure) for one, two in pairs)
+
+    def target(self, text: str, value: float, sign: Literal["≥", "≤"], bound: float) -> None:
+        """Say what was to be reached."""
+        self.targets.append(
+            {"figure": text, "value": value, "target": f"{sign} {bound:g}", "reached": _REACHED[sign](value, bound)}
+        )
+
+    def print_runs(self, names: Sequence[str]) -> None:
+        """A table of medians."""
+        print(
+            f"  {'':44}{'per second':>11}{'p50 ms':>9}{'p99 ms':>9}"
+            f"{'server µs':>11}{'database µs':>13}{'load µs':>9}{'group':>7}"
+        )
+        for name in names:
+            run = replace(self.median(name))
+            group = f"{run.group:7.1f}" if run.group else f"{'–':>7}"
+            print(
+                f"  {name:44}{run.rate:11,.0f}{run.p50_us / 1000:9.2f}{run.p99_us / 1000:9.2f}"
+                f"{run.server_cpu_us:11.0f}{run.database_cpu_us:13.0f}{run.load_cpu_us:9.0f}{group}",
+                flush=True,
+            )
+
+    def print_targets(self) -> None:
+        """The table at the end."""
+        print(f"\n  {'figure':66}{'measured':>10}{'target':>10}  reached")
+        for each in self.targets:
+            said = "yes" if each["reached"] else "NO"
+            print(f"  {each['figure']:66}{each['value']:10.2f}{each['target']:>10}  {said}")
