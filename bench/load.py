@@ -13,6 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
+from typing import cast
 
 import msgspec
 import uvloop
@@ -26,6 +27,7 @@ _ID = b'"requestId":"'
 _ID_LENGTH = 36
 _PENDING, _EXECUTED = b'"state":"AdminTask"', b'"state":"approved"'
 _REFERENCE_LENGTH = 24
+_LATE_SECONDS_MAX = 30
 
 # A script yields the number of a step and the bytes to send, and is sent the body of the answer.
 Script = Generator[tuple[int, bytes], bytes, None]
@@ -112,9 +114,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a TCP connection has a transport (this is a bug)")
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own class is none of asyncio's
         self._send(*next(self._script))
 
     def _send(self, step: int, call: bytes) -> None:
@@ -176,7 +176,8 @@ async def run(job: Job) -> Outcome:
         script = make(job, number)
         _, client = await loop.create_connection(lambda s=script: Connection(s, deadline), "127.0.0.1", job.port)  # type: ignore[misc]
         clients.append(client)
-    await asyncio.gather(*(client.finished for client in clients))
+    async with asyncio.timeout(job.seconds + _LATE_SECONDS_MAX):
+        await asyncio.gather(*(client.finished for client in clients))
     seconds, cpu = time.perf_counter() - started_at, time.process_time() - cpu
     errors = [client.error for client in clients if client.error]
     steps = [_sorted(client.times[step] for client in clients) for step in (0, 1)]

@@ -60,7 +60,7 @@ async def _run(connection: Any, name: str, **values: object) -> None:
 
 
 async def seed(url: str, *organisations: Organisations, stored: int = 0, pending: int = 100) -> None:
-    """Load, then ANALYZE: plans made on empty tables would cost most of the throughput."""
+    """Load, then ANALYZE."""
     connection = await asyncpg.connect(url)
     try:
         for each in organisations:
@@ -72,6 +72,15 @@ async def seed(url: str, *organisations: Organisations, stored: int = 0, pending
                     connection, "requests", first=each.first, members=each.members, stored=stored, pending=pending,
                     payload=contract.stored_payload(),
                 )  # fmt: skip
+    finally:
+        await connection.close()
+    await analyze(url)
+
+
+async def analyze(url: str) -> None:
+    """Plans made on empty or small tables are dropped; done again when a warm-up has filled the tables."""
+    connection = await asyncpg.connect(url)
+    try:
         await connection.execute("VACUUM ANALYZE")
         await connection.execute("CHECKPOINT")
     finally:

@@ -25,7 +25,7 @@ from counterfoil.domain.organisations import (
     User,
 )
 from counterfoil.domain.payloads import Redemption
-from counterfoil.domain.refusals import Refusal
+from counterfoil.domain.redemptions import Redeem
 from counterfoil.domain.requests import Decide, Submit
 from counterfoil.storage import organisations
 
@@ -48,7 +48,7 @@ async def seed_organisation(connection: Any, org_id: int = 51250, **changes: Any
     fields = {
         "name": "Demo", "time_zone": "Asia/Kolkata", "wire_time_zone": "Asia/Kolkata", "country_code": "91",
         "profile": "contract", "control": "single", "echo_credentials": "create", "secret_hash": "not a hash",
-        "approvals": 1, "hold_days": 7,
+        "approvals": 1, "hold_days": 7, "rights": [],
     } | changes  # fmt: skip
     await connection.execute(
         "INSERT INTO organisation (org_id, name, time_zone, wire_time_zone, country_code, profile, control, "
@@ -82,8 +82,8 @@ async def seed_organisation(connection: Any, org_id: int = 51250, **changes: Any
             org_id, ids.uuid7(), person_id, ZONE, right,
         )  # fmt: skip
     await connection.execute(
-        "INSERT INTO credential (org_id, login, kind, user_id, unit_id, secret_hash) VALUES ($1, $2, 'basic', 9, $3, $4)",
-        org_id, login, TILL, fields["secret_hash"],
+        "INSERT INTO credential (org_id, login, kind, user_id, unit_id, secret_hash, rights) "
+        "VALUES ($1, $2, 'basic', 9, $3, $4, $5)", org_id, login, TILL, fields["secret_hash"], fields["rights"],
     )  # fmt: skip
     await connection.execute("INSERT INTO directory VALUES ($1, $2)", login, org_id)
     await connection.execute(
@@ -101,7 +101,12 @@ async def seed_organisation(connection: Any, org_id: int = 51250, **changes: Any
 
 
 async def seed_member(
-    connection: Any, lots: Sequence[Lot], *, org_id: int = 51250, member_id: int = 382332518, mobile: str = "919988776655"
+    connection: Any,
+    lots: Sequence[Lot],
+    *,
+    org_id: int = 51250,
+    member_id: int = 382332518,
+    mobile: str = "919988776655",
 ) -> None:
     """A member whose points come from awards, as postings too."""
     await connection.execute(
@@ -109,9 +114,7 @@ async def seed_member(
         "VALUES ($1, $2, 1, $3, 'tomswayer@mail.com', 'XYPZ0063', $4)",
         org_id, member_id, mobile, sum(lot.points for lot in lots),
     )  # fmt: skip
-    await connection.execute(
-        "INSERT INTO member_identifier VALUES ($1, 'mobile', $2, $3)", org_id, mobile, member_id
-    )
+    await connection.execute("INSERT INTO member_identifier VALUES ($1, 'mobile', $2, $3)", org_id, mobile, member_id)
     for number, lot in enumerate(lots):
         lot_id = ids.uuid7()
         await connection.execute(
@@ -161,8 +164,7 @@ def organisation(**changes: Any) -> Organisation:
         },
         "people": {each: Person(each, each) for each in people},
         "users": {
-            232134 + number: User(232134 + number, f"{each}@tipent.com", each)
-            for number, each in enumerate(people)
+            232134 + number: User(232134 + number, f"{each}@tipent.com", each) for number, each in enumerate(people)
         },
         "credentials": {"ind.1": Credential("ind.1", 9, "not a hash", unit_id=TILL)},
         "hosts": (Host("h1", "https", "crm-nightly-new.cc.capillarytech.com", 443, "ledger"),),
@@ -206,8 +208,8 @@ def submit_command(
 ) -> Submit:
     """A create call as the edge prepares it."""
     place = resolve_place(organisation, {"tillId": TILL})
-    assert isinstance(place, Place) and not isinstance(place, Refusal)
-    body = {"root": {"redeem": {"points_redeemed": points / 1000, "customer": {"mobile": mobile}}}}
+    assert isinstance(place, Place)
+    body: dict[str, Any] = {"root": {"redeem": {"points_redeemed": points / 1000, "customer": {"mobile": mobile}}}}
     if reference:
         body["root"]["redeem"]["external_reference_number"] = reference
     payload = msgspec.json.encode({"hostname": "x", "body": body})
@@ -248,6 +250,27 @@ def decide_command(
         "salt": ids.salt(),
     }
     return Decide(**(fields | changes))
+
+
+def redeem_command(
+    organisation: Organisation,
+    *,
+    points: int = 100_000,
+    mobile: str = "919988776655",
+    reference: str | None = None,
+    **changes: Any,
+) -> Redeem:
+    """A direct call of /v1.1/points/redeem as the edge prepares it."""
+    fields: dict[str, Any] = {
+        "redeem_id": ids.uuid7(),
+        "actor": actor_of(organisation, MAKER),
+        "asked": Redemption(points, "mobile", mobile, reference, "bill-1", ""),
+        "correlation_id": "0" * 32,
+        "served_by": "test",
+        "redemption_ids": (ids.redemption_id(), ids.redemption_id()),
+        "salt": ids.salt(),
+    }
+    return Redeem(**(fields | changes))
 
 
 async def connect(url: str) -> asyncpg.Connection[asyncpg.Record]:

@@ -103,7 +103,10 @@ class Telemetry:
         self._retries = Counter("batch_retries", "Batches run again", ["verb", "reason"], **given)
         self._faults = Counter("faults", "Failures that are ours", ["place"], **given)
         self._pool_wait = Histogram(
-            "pool_wait_seconds", "Time until a database connection was free", buckets=SECONDS, **given
+            "pool_wait_seconds",
+            "Time until a database connection was free, tried once a second",
+            buckets=SECONDS,
+            **given,
         )
         # The children of a metric, looked up once: `labels` costs as much as all the rest.
         self._refused_with = cache(lambda code: self._refusals.labels(str(code)).inc)
@@ -152,7 +155,7 @@ class Telemetry:
         log().error("fault", place=verb, **describe(error))
 
     def pool_wait(self, seconds: float) -> None:
-        """Somebody got a database connection."""
+        """A database connection was free after this time."""
         self._pool_wait.observe(seconds)
 
 

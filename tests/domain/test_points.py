@@ -76,8 +76,7 @@ def shape(changed: MemberAccount) -> dict[int, tuple[int, int]]:
 
 def kinds(journals: Iterable[Journal]) -> list[tuple[str, dict[int, int]]]:
     return [
-        (journal.kind, {posting.lot_id.int: posting.points for posting in journal.postings})
-        for journal in journals
+        (journal.kind, {posting.lot_id.int: posting.points for posting in journal.postings}) for journal in journals
     ]
 
 
@@ -252,9 +251,7 @@ def test_it_does_not_matter_how_often_somebody_looked(before: MemberAccount, loo
     often, left = before, before.overdue_holds
     for hours in [*sorted(looks), 0]:
         now = NOW + hours * HOUR
-        often = settle_due(replace(often, overdue_holds=left), now=now, grace_hours=GRACE).account if False else (
-            settle_due(at(replace(often, overdue_holds=left), now), now=now, grace_hours=GRACE).account
-        )
+        often = settle_due(at(replace(often, overdue_holds=left), now), now=now, grace_hours=GRACE).account
         left = tuple(each for each in left if each.expires_at > now)
     assert often == seldom
 
@@ -306,11 +303,7 @@ def test_a_plan_is_the_shortest_prefix_of_the_order(before: MemberAccount, wante
         free = used[index].remaining - used[index].held
         assert 0 < part.points <= free
         assert part.points == free or index == len(chosen) - 1
-    skipped = [
-        each
-        for each in before.lots
-        if each not in used and each.order < used[-1].order and NOW < each.ends_at
-    ]
+    skipped = [each for each in before.lots if each not in used and each.order < used[-1].order and each.ends_at > NOW]
     assert all(each.remaining == each.held for each in skipped)
 
 
@@ -351,10 +344,9 @@ STEPS = st.lists(
 
 
 @given(accounts(), STEPS)
-def test_points_are_conserved_through_any_history(
-    first: MemberAccount, steps: list[tuple[str, int, int]]
-) -> None:
-    now, journals = NOW, []
+def test_points_are_conserved_through_any_history(first: MemberAccount, steps: list[tuple[str, int, int]]) -> None:
+    now = NOW
+    journals: list[Journal] = []
     change = settle_due(first, now=now, grace_hours=GRACE)
     current, holds = change.account, dict[UUID, Hold]()
     journals.extend(change.journals)

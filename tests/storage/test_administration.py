@@ -97,6 +97,26 @@ async def test_passwords_are_kept_as_argon2id_of_what_callers_send(database_url:
     passwords.close()
 
 
+async def test_a_new_credential_needs_a_password_an_old_one_keeps_its_own(database_url: str) -> None:
+    text = SMALL + "credentials: [{login: till.1, id: 5, passwordPrompt: true}]\n"
+    asked: list[str] = []
+
+    async def answer(told: str) -> Difference:
+        def ask(prompt: str) -> str:
+            asked.append(prompt)
+            return told
+
+        sources = PasswordSources({}, Path(), ask)
+        return await apply_to(database_url, read(text.encode()), sources, operator="tester", dry_run=False)
+
+    with pytest.raises(CannotApply, match="needs a password"):
+        await answer("")
+    assert await answer("secret")
+    assert not await answer("")
+    assert not await answer("secret")
+    assert asked == ["Password of credential till.1 (empty: leave as it is): "] * 4
+
+
 async def test_only_another_password_raises_the_epoch(database_url: str, connection: Any) -> None:
     await apply(database_url, demo())
     as_plain_text = demo(("passwordMd5: 202cb962ac59075b964b07152d234b70", 'password: "123"'))
@@ -272,6 +292,10 @@ async def test_the_same_file_at_the_same_time_is_applied_once(database_url: str,
     results = await asyncio.gather(*(apply(database_url, demo()) for _ in range(4)))
     assert sum(bool(result) for result in results) == 1
     assert (await organisation_of(connection)).version == 1
+    later = demo(("approvals: 1", "approvals: 2"), ("name: North", "name: South"))
+    results = await asyncio.gather(*(apply(database_url, later) for _ in range(4)))
+    assert sum(bool(result) for result in results) == 1
+    assert (await organisation_of(connection)).version == 2
 
 
 async def test_the_trail_has_commitments_and_no_secret(database_url: str, connection: Any) -> None:

@@ -79,6 +79,7 @@ async def apply_file(
         *organisation_files.problems(file, current),
         *member_entries.problems(file, current, now),
     ]
+    found = found or list(_without_password(file, current, secrets))
     if found:
         raise CannotApply(found)
     difference = organisation_changes.difference(file, current, await _new_hashes(file, current, secrets))
@@ -168,6 +169,13 @@ def _whose(file: OrganisationFile, path: str) -> str:
     if path in file.users:
         return f"user {file.users[path].user_name}"
     return f"credential {file.credentials[path].login}"
+
+
+def _without_password(file: OrganisationFile, current: Current, secrets: Mapping[str, str]) -> Iterator[Problem]:
+    """New credentials whose password was asked for and not given."""
+    for path, credential in file.credentials.items():
+        if credential.login not in current.credentials and path not in secrets:
+            yield Problem(f"{path}.passwordPrompt", f"the new credential {credential.login} needs a password: type one")
 
 
 async def _new_hashes(file: OrganisationFile, current: Current, secrets: Mapping[str, str]) -> dict[str, str]:

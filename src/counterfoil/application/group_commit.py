@@ -81,9 +81,7 @@ class GroupCommit(Generic[C, R]):
         if queue is None:
             queue = self._queues[org_id] = _Queue()
         if len(queue.waiting) >= self._limits.queue_max:
-            raise Busy(
-                "too many requests are waiting: send the same call again shortly", retry_after_seconds=1
-            )
+            raise Busy("too many requests are waiting: send the same call again shortly", retry_after_seconds=1)
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         queue.waiting.append((command, future))
         self._watch.waiting(self._verb, 1)
@@ -135,9 +133,7 @@ class GroupCommit(Generic[C, R]):
 
     def _explain(self, error: Exception) -> Exception:
         if isinstance(error, database.BLOCKED):
-            return Busy(
-                "somebody else is changing the same rows: send the same call again", retry_after_seconds=1
-            )
+            return Busy("somebody else is changing the same rows: send the same call again", retry_after_seconds=1)
         if isinstance(error, (*database.LOST, *database.CLASH)):
             return Busy("the database is not answering: send the same call again", retry_after_seconds=2)
         self._watch.fault(self._verb, error)
@@ -152,9 +148,7 @@ class GroupCommit(Generic[C, R]):
         clashes = losses = 0
         while True:
             try:
-                async with database.transaction(
-                    self._pool, lock_timeout_ms=self._limits.lock_timeout_ms
-                ) as tx:
+                async with database.transaction(self._pool, lock_timeout_ms=self._limits.lock_timeout_ms) as tx:
                     return await self._run(tx, org_id, commands)
             except database.CLASH:
                 clashes += 1

@@ -9,7 +9,7 @@ from counterfoil.domain.refusals import Busy
 from counterfoil.storage import migrations, organisations, requests
 from counterfoil.storage.database import Pool, acquire, open_pool
 
-__all__ = ["Pool", "oldest_pending", "why_not_ready", "why_not_usable"]
+__all__ = ["Pool", "oldest_pending", "seconds_until_free", "why_not_ready", "why_not_usable"]
 
 PROBE_SECONDS = 1.0
 CONNECT_SECONDS = 10.0
@@ -41,6 +41,16 @@ async def why_not_usable(url: str) -> str | None:
         return await why_not_ready(pool)
     finally:
         await pool.close()
+
+
+async def seconds_until_free(pool: Pool) -> float | None:
+    """How long somebody waits for a database connection now; None when there is none to be had."""
+    started_at = asyncio.get_running_loop().time()
+    try:
+        async with acquire(pool, CONNECT_SECONDS):
+            return asyncio.get_running_loop().time() - started_at
+    except Busy:
+        return None
 
 
 async def oldest_pending(pool: Pool) -> dict[int, datetime]:

@@ -19,9 +19,7 @@ from counterfoil.storage.database import Tx
 RedeemOutcome = Outcome | Stale | Refusal
 
 
-async def redeem_points(
-    tx: Tx, organisation: Organisation, commands: Sequence[Redeem]
-) -> list[RedeemOutcome]:
+async def redeem_points(tx: Tx, organisation: Organisation, commands: Sequence[Redeem]) -> list[RedeemOutcome]:
     """Each command redeems at once or changes nothing."""
     loaded = await members.lock_for_redemption(tx, organisation.org_id, commands)
     changes = Changes()

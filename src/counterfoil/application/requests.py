@@ -58,6 +58,7 @@ class Ledger:
         self._organisation = organisation
         self.now = now
         self.changes = changes
+        self.closed_holds: set[UUID] = set()
         self._before: dict[int, MemberAccount] = {}
         self._after: dict[int, MemberAccount] = {}
 
@@ -86,6 +87,7 @@ class Ledger:
         self._after[account.member_id] = account
         self.changes.add_journals(first_id, journals, self.now)
         self.changes.add_holds(account.member_id, holds)
+        self.closed_holds.update(hold.request_id for hold in holds if hold.state != "open")
 
     def finish(self) -> None:
         """Hand the changed accounts over for writing."""
@@ -93,28 +95,31 @@ class Ledger:
             self.changes.change_account(before, self._after[member_id])
 
 
-async def submit_requests(
-    tx: Tx, organisation: Organisation, commands: Sequence[Submit]
-) -> list[SubmitOutcome]:
+async def submit_requests(tx: Tx, organisation: Organisation, commands: Sequence[Submit]) -> list[SubmitOutcome]:
     """Each command becomes a pending request with its points set aside, or a refusal that changes nothing."""
-    keys = [
-        (each.actor.login, CREATE_PATH, each.idempotency_key, each.idempotency_digest, each.request_id)
-        for each in commands
-        if each.idempotency_key is not None
-    ]
+    keys: dict[tuple[str, str], tuple[str, str, str, bytes, UUID]] = {}
+    for each in commands:
+        if each.idempotency_key is not None:  # of twins in one batch, the first takes the key
+            keys.setdefault(
+                (each.actor.login, each.idempotency_key),
+                (each.actor.login, CREATE_PATH, each.idempotency_key, each.idempotency_digest, each.request_id),
+            )
     if keys:
-        await requests.insert_idempotency_keys(tx, organisation.org_id, sorted(keys))
+        await requests.insert_idempotency_keys(tx, organisation.org_id, sorted(keys.values()))
     loaded = await requests.lock_for_submission(tx, organisation.org_id, commands, CREATE_PATH)
     changes = Changes()
     ledger = Ledger(organisation, loaded.now, changes)
     outcomes: list[SubmitOutcome] = []
     references: dict[tuple[str, str], UUID] = {}
+    refused: set[UUID] = set()
     for command, file in zip(commands, loaded.files, strict=True):
+        if file.key_request_id in refused:  # the twin that took the key made no request: the key is free again
+            outcomes.append(Stale(loaded.organisation_version))
+            continue
         outcome = _submit_one(organisation, command, file, loaded, ledger, changes, references)
         if command.idempotency_key is not None and not isinstance(outcome, Request | Replayed):
-            changes.freed_keys.append(
-                (command.request_id, command.actor.login, CREATE_PATH, command.idempotency_key)
-            )
+            refused.add(command.request_id)
+            changes.freed_keys.append((command.request_id, command.actor.login, CREATE_PATH, command.idempotency_key))
         outcomes.append(outcome)
     ledger.finish()
     await write(tx, organisation.org_id, changes)
@@ -208,18 +213,21 @@ def _add_submitted(organisation: Organisation, command: Submit, result: Submitte
 def _add_refused(
     changes: Changes,
     subject_id: UUID,
-    event_id: UUID,
+    command_id: UUID,
     kind: str,
     actor: Actor,
     salt: bytes,
     now: datetime,
     refusal: Refusal,
 ) -> None:
-    """The audit line of a refused access: all that a refused command leaves behind."""
-    changes.add_event(
+    """The audit line of a refused access: all that a refused command leaves behind.
+
+    It has an id of its own, for the same command may be accepted when it is run again.
+    """
+    changes.add_refusal(
         make_event(
             subject_id,
-            event_id,
+            UUID(int=command_id.int ^ 1),
             kind,
             now,
             salt,
@@ -229,9 +237,7 @@ def _add_refused(
     )
 
 
-async def decide_requests(
-    tx: Tx, organisation: Organisation, commands: Sequence[Decide]
-) -> list[DecideOutcome]:
+async def decide_requests(tx: Tx, organisation: Organisation, commands: Sequence[Decide]) -> list[DecideOutcome]:
     """Each command adds one voice; the last approval executes on the built-in ledger in this transaction."""
     loaded = await requests.lock_for_decision(tx, organisation.org_id, commands)
     changes = Changes()
@@ -258,7 +264,6 @@ class _DecisionBatch:
 
     ledger: Ledger
     voted: dict[UUID, Request] = field(default_factory=dict)
-    closed_holds: set[UUID] = field(default_factory=set)
     references: set[str] = field(default_factory=set)
 
 
@@ -268,9 +273,8 @@ def _decide_one(
     ledger = batch.ledger
     account = ledger.account(file.account, command.decision_id)
     request = batch.voted.get(command.request_id, file.request)
-    hold = file.hold
-    if hold is not None and (command.request_id in batch.closed_holds or hold.expires_at <= ledger.now):
-        hold = None
+    # Whether a hold is over was judged with the account: a moment later it may be due, and is still open.
+    hold = None if command.request_id in ledger.closed_holds else file.hold
     reference = None if request is None else request.external_reference
     result = decisions.decide(
         organisation,
@@ -289,7 +293,6 @@ def _decide_one(
         return result
     decided = result.request
     batch.voted[command.request_id] = decided
-    batch.closed_holds.update(each.request_id for each in result.holds)
     if decided.outcome is not None and decided.outcome.succeeded and reference is not None:
         batch.references.add(reference)
     ledger.move(result.account, result.journals, result.holds, command.decision_id)

@@ -238,9 +238,7 @@ def contract_request() -> dict[str, Any]:
 
 
 def _walk(service: Service) -> None:
-    maker = _sign_in(
-        service, "MAKER_TOKEN", "tomswayer@tipent.com", "maker-demo", "1. Two people sign in: the maker …"
-    )
+    maker = _sign_in(service, "MAKER_TOKEN", "tomswayer@tipent.com", "maker-demo", "1. Two people sign in: the maker …")
     checker = _sign_in(service, "CHECKER_TOKEN", "asha@tipent.com", "checker-demo", "… and the checker")
     service.step("2. The member's points before")
     before = _show_points(service)
@@ -257,9 +255,7 @@ def _walk(service: Service) -> None:
     request_id: str = data["requestId"]
     service.step("4. Nothing is spent yet: the points are held")
     during = _show_points(service)
-    _check(
-        during == (before[0] - 100, before[1] + 100), "100 points should have moved from available to held"
-    )
+    _check(during == (before[0] - 100, before[1] + 100), "100 points should have moved from available to held")
     service.step("5. Nobody approves their own request")
     decision = _decision(request_id)
     refused = service.call("PUT", CREATE, token=maker, body=decision)
@@ -279,15 +275,11 @@ def _walk(service: Service) -> None:
     _finish(service, checker, request_id, decision, before)
 
 
-def _finish(
-    service: Service, checker: str, request_id: str, decision: object, before: tuple[float, float]
-) -> None:
+def _finish(service: Service, checker: str, request_id: str, decision: object, before: tuple[float, float]) -> None:
     service.step("7. Exactly once: a second decision changes nothing")
     again = service.call("PUT", CREATE, token=checker, body=decision)
     service.show(again)
-    _check(
-        again.status == 400 and again.body["errors"][0]["code"] == 2002, "a second decision should be 2002"
-    )
+    _check(again.status == 400 and again.body["errors"][0]["code"] == 2002, "a second decision should be 2002")
     service.step("8. The member's points after")
     after = _show_points(service)
     _check(after == (before[0] - 100, before[1]), "100 points should be spent, none held")
@@ -297,9 +289,7 @@ def _finish(
     trail = service.call("GET", path)
     service.show(trail)
     kinds = [event["kind"] for event in trail.body["data"]]
-    _check(
-        kinds == ["submitted", "decision_refused", "succeeded"], "the trail should tell all three attempts"
-    )
+    _check(kinds == ["submitted", "decision_refused", "succeeded"], "the trail should tell all three attempts")
     service.console.print()
     service.console.print("[bold green]every step was right")
 
@@ -339,10 +329,6 @@ def _invite(service: Service) -> None:
     base = f"http://127.0.0.1:{service.port}"
     service.step("Where to go next")
     service.console.print(f"API docs            {base}/docs   ({base}/openapi.json)")
-    service.console.print(
-        "your own request    copy the curl commands above; change external_reference_number first"
-    )
-    service.console.print(
-        "the organisation    examples/demo-organisation.yaml: people, tills, grants, members"
-    )
+    service.console.print("your own request    copy the curl commands above; change external_reference_number first")
+    service.console.print("the organisation    examples/demo-organisation.yaml: people, tills, grants, members")
     service.console.print("[bold]serving until Ctrl-C")

@@ -71,7 +71,7 @@ def _explain(error: Exception) -> str:
 def _apply(file: Path, draft: Draft, *, dry_run: bool) -> Difference:
     if draft.file is None:
         raise CannotApply(draft.problems)
-    sources = PasswordSources(os.environ, file.parent, getpass.getpass if sys.stdin.isatty() else None)
+    sources = PasswordSources(os.environ, file.parent, _ask if sys.stdin.isatty() else None)
     with _database(load_settings(os.environ)) as url:
         return asyncio.run(administration.apply_to(url, draft, sources, operator=_operator(), dry_run=dry_run))
 
@@ -88,6 +88,13 @@ def _database(settings: Settings) -> Iterator[str]:
         yield handle.url
     finally:
         embedded.stop(handle)
+
+
+def _ask(prompt: str) -> str:
+    try:
+        return getpass.getpass(prompt)
+    except EOFError:
+        return ""
 
 
 def _operator() -> str:

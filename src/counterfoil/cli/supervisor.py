@@ -1,6 +1,6 @@
 """Keeps the worker processes of `serve` running, and ends them.
 
-Each worker is a new interpreter with the listening socket. A worker that dies is replaced; one that cannot
+Each worker is a new interpreter with a listening socket of its own. A worker that dies is replaced; one that cannot
 even start ends the service, because it would not start the next time either.
 """
 
@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from counterfoil import telemetry
@@ -30,9 +30,9 @@ class CannotServe(Exception):
 
 
 class Supervisor:
-    """The workers of one listening socket."""
+    """The workers, one for each listening socket."""
 
-    def __init__(self, settings: Settings, listening: socket.socket, *, embedded: bool) -> None:
+    def __init__(self, settings: Settings, listening: Sequence[socket.socket], *, embedded: bool) -> None:
         self._settings = settings
         self._listening = listening
         self._environment = {**os.environ, **as_environment(settings)}
@@ -46,7 +46,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         loop.add_signal_handler(signal.SIGINT, self._interrupted)
-        slots = range(self._settings.workers)
+        slots = range(len(self._listening))
         try:
             ready = await asyncio.gather(*(self._start(slot) for slot in slots))
             if not all(ready) and not self._stopping.is_set():
@@ -63,6 +63,9 @@ class Supervisor:
 
     def _stop(self) -> None:
         self._stopping.set()
+        # As soon as the workers have closed them too, new connections are refused instead of kept waiting.
+        for each in self._listening:
+            each.close()
         for process in self._processes.values():
             _signal(process, signal.SIGTERM)
 
@@ -74,16 +77,19 @@ class Supervisor:
 
     async def _start(self, slot: int) -> bool:
         """Start a worker; whether it serves."""
+        if self._stopping.is_set():
+            return False
+        number = self._listening[slot].fileno()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "counterfoil.cli.worker",
-            str(self._listening.fileno()),
+            str(number),
             str(slot),
             env=self._environment,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            pass_fds=[self._listening.fileno()],
+            pass_fds=[number],
         )
         self._processes[slot] = process
         if self._stopping.is_set():

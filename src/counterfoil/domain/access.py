@@ -119,9 +119,7 @@ def units_above(units: Mapping[int, OrgUnit], unit_id: int) -> frozenset[int]:
         seen.add(current)
         unit = units[current]
         waiting.extend(
-            parent
-            for parent in (unit.store_id, unit.zone_parent_id, unit.concept_parent_id)
-            if parent is not None
+            parent for parent in (unit.store_id, unit.zone_parent_id, unit.concept_parent_id) if parent is not None
         )
     return frozenset(seen)
 
@@ -152,9 +150,7 @@ def resolve_place(organisation: Organisation, sent: Mapping[str, int | None]) ->
         "tillId": found.unit_id if found.kind is UnitKind.TILL else None,
         "storeId": store.unit_id if store else None,
         "zoneId": found.unit_id if found.kind is UnitKind.ZONE else (store.zone_parent_id if store else None),
-        "conceptId": found.unit_id
-        if found.kind is UnitKind.CONCEPT
-        else (store.concept_parent_id if store else None),
+        "conceptId": found.unit_id if found.kind is UnitKind.CONCEPT else (store.concept_parent_id if store else None),
     }
     above = organisation.above(found.unit_id)
     mismatched = tuple(
@@ -162,9 +158,7 @@ def resolve_place(organisation: Organisation, sent: Mapping[str, int | None]) ->
         for field, _ in ENTITY_FIELDS
         if sent.get(field) and sent[field] != ours[field] and sent[field] not in above
     )
-    return Place(
-        found.unit_id, ours["tillId"], ours["storeId"], ours["zoneId"], ours["conceptId"], mismatched
-    )
+    return Place(found.unit_id, ours["tillId"], ours["storeId"], ours["zoneId"], ours["conceptId"], mismatched)
 
 
 def has_right(
@@ -273,8 +267,7 @@ def may_decide(
         return NotPermitted("a decision needs a person: send the checker's user token in X-CAP-UI-AUTH-TOKEN")
     if person_id == maker_person_id:
         return SelfApproval(
-            "the maker of a request cannot decide it, whatever login is used: ask another person with "
-            "CanCheckRequest"
+            "the maker of a request cannot decide it, whatever login is used: ask another person with CanCheckRequest"
         )
     if not has_right(
         organisation,

@@ -48,16 +48,10 @@ def _check_decidable(
         return refused
     if request.state is not State.PENDING:
         last = request.decisions[-1] if request.decisions else None
-        told = (
-            f"{last.user_name} {last.verdict} it at {last.decided_at:%Y-%m-%dT%H:%M:%SZ}"
-            if last
-            else request.state
-        )
+        told = f"{last.user_name} {last.verdict} it at {last.decided_at:%Y-%m-%dT%H:%M:%SZ}" if last else request.state
         return AlreadyCompleted(f"the request is already completed: {told}", "requestId")
     if any(decision.person_id == command.actor.person_id for decision in request.decisions):
-        return AlreadyCompleted(
-            "you have already decided this request: it waits for another checker", "requestId"
-        )
+        return AlreadyCompleted("you have already decided this request: it waits for another checker", "requestId")
     if command.digest_seen is not None and command.digest_seen != request.digest.hex():
         return ChangedSinceShown("the request is not the one that was shown: load it again and decide then")
     return None
@@ -83,9 +77,7 @@ def decide(
     if refused is not None or request is None:
         return refused or WrongRequest("no such request", "requestId")
     actor = command.actor
-    decision = Decision(
-        actor.person_id or "", actor.user_id, actor.user_name, command.verdict, command.message, now
-    )
+    decision = Decision(actor.person_id or "", actor.user_id, actor.user_name, command.verdict, command.message, now)
     voted = replace(request, decisions=(*request.decisions, decision), version=request.version + 1)
     open_hold = hold if hold is not None and hold.state == "open" else None
     if command.verdict == "rejected":
@@ -95,9 +87,7 @@ def decide(
         return Decided(voted, decision, account)
     host = next((each for each in organisation.hosts if each.host_id == request.host_id), None)
     if host is None or host.revision != request.host_revision or host.target != "ledger":
-        return ChangedSinceShown(
-            "the host entry was changed after submission: reject the request and submit it again"
-        )
+        return ChangedSinceShown("the host entry was changed after submission: reject the request and submit it again")
     code = _till_code(organisation, request, command)
     if code is None:
         return NeedsTillCheck()
@@ -145,9 +135,7 @@ def _close(
     """End a request that moved no points: what it held goes back."""
     if hold is None or account is None:
         return Decided(request, decision, account)
-    change = points.release_hold(
-        account, hold, now=now, grace_hours=organisation.programme.release_grace_hours
-    )
+    change = points.release_hold(account, hold, now=now, grace_hours=organisation.programme.release_grace_hours)
     return Decided(request, decision, change.account, change.journals, change.holds)
 
 

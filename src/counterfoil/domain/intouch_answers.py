@@ -91,9 +91,7 @@ def redeem_body(outcome: Outcome) -> dict[str, Any]:
     if good:
         item["redeemed_local_value"] = plain(outcome.currency_value)
         item["balance"] = number(outcome.balance)
-    item["side_effects"] = {
-        "effect": [_effect(outcome, outcome.redemption_id)] if outcome.redemption_id else []
-    }
+    item["side_effects"] = {"effect": [_effect(outcome, outcome.redemption_id)] if outcome.redemption_id else []}
     item["item_status"] = {
         "success": "true" if good else "false",
         "code": outcome.code,

@@ -136,7 +136,9 @@ def _users(
     for path, user in file.users.items():
         known = current.users.get(user.user_id)
         hashed = new_hashes.get(path) or (known.password_hash if known else None)
-        epoch = known.epoch + (path in new_hashes) if known else 1
+        # A token of before must not come back to life with the user.
+        ended = known is not None and known.active and not user.active
+        epoch = known.epoch + (path in new_hashes or ended) if known else 1
         pairs[str(user.user_id)] = (known, replace(user, password_hash=hashed, epoch=epoch))
     return pairs
 

@@ -24,9 +24,7 @@ ID_MAX: Final = 2**63 - 1
 TEXT_MAX: Final = 1000
 
 # Header values that stay readable; every other one is taken out and kept encrypted (design.md §5).
-PLAIN_HEADERS: Final = frozenset(
-    {"content-type", "accept", "x-cap-client-signature", "x-cap-api-auth-org-id"}
-)
+PLAIN_HEADERS: Final = frozenset({"content-type", "accept", "x-cap-client-signature", "x-cap-api-auth-org-id"})
 WITHHELD: Final = "<withheld>"
 
 CALLS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
@@ -70,9 +68,7 @@ def known_type(name: str) -> str:
     """A request type to filter by, in any case; raises TypeNotSupported."""
     if name.upper() in KNOWN_TYPES:
         return name.upper()
-    raise TypeNotSupported(
-        f"the request type is not known: use one of {', '.join(KNOWN_TYPES)}", "requestType"
-    )
+    raise TypeNotSupported(f"the request type is not known: use one of {', '.join(KNOWN_TYPES)}", "requestType")
 
 
 def _object(value: object, path: str) -> Mapping[str, Any]:
@@ -265,9 +261,7 @@ def find_host(hosts: Sequence[Host], hostname: str) -> Host | Refusal:
     path = f"{TASK}.hostname"
     address = parse_hostname(hostname)
     if address is None:
-        return InvalidPayload(
-            f"{path} must be a scheme and host such as https://api.example.com, nothing more", path
-        )
+        return InvalidPayload(f"{path} must be a scheme and host such as https://api.example.com, nothing more", path)
     scheme, name, port = address
     fitting = [
         host

@@ -162,9 +162,7 @@ def _move(
     )
 
 
-def place_hold(
-    account: MemberAccount, request_id: UUID, points: int, *, now: datetime, days: int
-) -> Change | None:
+def place_hold(account: MemberAccount, request_id: UUID, points: int, *, now: datetime, days: int) -> Change | None:
     """Set points aside for a request, or None when there are too few."""
     allocations = plan(account, points, now)
     if allocations is None:
@@ -208,26 +206,32 @@ def redeem(account: MemberAccount, points: int, *, request_id: UUID | None, now:
     return Change(changed, (Journal("redeem", account.member_id, request_id, postings),))
 
 
-def settle_due(account: MemberAccount, *, now: datetime, grace_hours: int) -> Change:
-    """Carry out what time has already decided: overdue holds are released, expired lots expire.
-
-    A pinned part does not expire while it is held.
-    """
-    journals: list[Journal] = []
-    holds: list[Hold] = []
-    for hold in account.overdue_holds:
-        change = release_hold(account, hold, now=now, grace_hours=grace_hours, state="expired")
-        account = change.account
-        journals.extend(change.journals)
-        holds.extend(change.holds)
+def _expire(account: MemberAccount, until: datetime) -> Change:
+    """Take away what was free in the lots that have ended by then."""
     gone = tuple(
         Allocation(lot.lot_id, lot.remaining - lot.held)
         for lot in account.lots
-        if lot.remaining > lot.held and lot.ends_at <= now
+        if lot.remaining > lot.held and lot.ends_at <= until
     )
-    if not holds and not gone:
+    if not gone:
         return Change(account)
-    if gone:
-        account, postings = _move(account, gone, Account.AVAILABLE, Account.EXPIRED)
-        journals.append(Journal("expire", account.member_id, None, postings))
-    return Change(replace(account, overdue_holds=()), tuple(journals), tuple(holds))
+    changed, postings = _move(account, gone, Account.AVAILABLE, Account.EXPIRED)
+    return Change(changed, (Journal("expire", account.member_id, None, postings),))
+
+
+def settle_due(account: MemberAccount, *, now: datetime, grace_hours: int) -> Change:
+    """Carry out what time has already decided: overdue holds are released, expired lots expire.
+
+    A pinned part does not expire while it is held. Each thing happens as of its own time, in that order,
+    so that the outcome does not depend on when somebody looks.
+    """
+    journals: list[Journal] = []
+    holds: list[Hold] = []
+    for hold in sorted(account.overdue_holds, key=lambda each: (each.expires_at, each.request_id)):
+        expired = _expire(account, hold.expires_at)
+        released = release_hold(expired.account, hold, now=hold.expires_at, grace_hours=grace_hours, state="expired")
+        account = released.account
+        journals.extend((*expired.journals, *released.journals))
+        holds.extend(released.holds)
+    last = _expire(account, now)
+    return Change(replace(last.account, overdue_holds=()), (*journals, *last.journals), tuple(holds))

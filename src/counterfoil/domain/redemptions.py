@@ -66,9 +66,7 @@ def redeem(
     )
 
 
-def replayed(
-    organisation: Organisation, command: Redeem, account: MemberAccount | None, facts: bytes
-) -> Outcome:
+def replayed(organisation: Organisation, command: Redeem, account: MemberAccount | None, facts: bytes) -> Outcome:
     """The answer of a redemption that was committed while its connection was lost."""
     known = json.loads(facts)
     return _outcome(organisation, command, REDEEMED, account, known["redemption"])

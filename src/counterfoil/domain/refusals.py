@@ -42,9 +42,7 @@ class Refusal(Exception):
 
     code = 0
 
-    def __init__(
-        self, message: str, path: str | None = None, *, retry_after_seconds: int | None = None
-    ) -> None:
+    def __init__(self, message: str, path: str | None = None, *, retry_after_seconds: int | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.path = path

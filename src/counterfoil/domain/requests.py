@@ -199,9 +199,7 @@ def submit(
         return refused
     change: points.Change | None = None
     if account is not None and duplicate_of is None:
-        change = points.place_hold(
-            account, command.request_id, wanted, now=now, days=organisation.programme.hold_days
-        )
+        change = points.place_hold(account, command.request_id, wanted, now=now, days=organisation.programme.hold_days)
     flags = [f"unit_mismatch:{field}" for field in command.place.mismatched]
     if account is None:
         flags.append("member_unknown")

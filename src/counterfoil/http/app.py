@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -11,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from counterfoil import telemetry
-from counterfoil.application import points, requests
+from counterfoil.application import operations, points, requests
 from counterfoil.application.callers import Callers
 from counterfoil.application.group_commit import GroupCommit, Limits
 from counterfoil.application.keys import KeysUnusable, load_keys
@@ -35,12 +36,13 @@ from counterfoil.http import (
 from counterfoil.http.edge import Edge
 from counterfoil.http.routing import Context, Endpoint, Router
 from counterfoil.settings import Settings, WrongSetting
-from counterfoil.storage.database import Tx, open_pool
+from counterfoil.storage.database import Pool, Tx, open_pool
 
 C = TypeVar("C")
 R = TypeVar("R")
 Verb: TypeAlias = Callable[[Tx, Organisation, Sequence[C]], Awaitable[Sequence[R]]]
 
+PROBE_SECONDS = 1.0
 WORKFLOW = "/api_gateway/v2/request-workflow"
 OWN = "/counterfoil/v1"
 
@@ -164,13 +166,23 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
         redemptions=queue("redeem", points.redeem_points),
         render_metrics=partial(telemetry.render_metrics, observer.registry),
     )
+    probe = asyncio.create_task(_probe_pool(pool, observer))
     try:
         yield context
     finally:
+        probe.cancel()
         for each in (context.submissions, context.decisions, context.redemptions):
             await each.drain()
         passwords.close()
         await pool.close()
+
+
+async def _probe_pool(pool: Pool, observer: telemetry.Telemetry) -> None:
+    while True:
+        await asyncio.sleep(PROBE_SECONDS)
+        waited = await operations.seconds_until_free(pool)
+        if waited is not None:
+            observer.pool_wait(waited)
 
 
 def _in_organisation(

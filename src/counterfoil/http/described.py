@@ -17,11 +17,17 @@ from counterfoil.http.routing import Parameter
 
 UnitId = Annotated[str, Meta(pattern="^[0-9]{0,18}$")] | Annotated[int, Meta(ge=0, le=2**63 - 1)] | None
 Points = (
-    Annotated[str, Meta(pattern=r"^[0-9]{1,12}(\.[0-9]{1,3})?$", examples=["100"])]
+    Annotated[str, Meta(pattern=r"^(?=.*[1-9])[0-9]{1,12}(\.[0-9]{1,3})?$", examples=["100"])]
     | Annotated[float, Meta(gt=0, lt=1e12)]
 )
 Text = Annotated[str, Meta(max_length=TEXT_MAX)] | int | None
 UUID_PATTERN: Final = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+
+
+def _needs(*names: str) -> Meta:
+    """At least one of these members, as a text that is not empty: more than a type can say."""
+    text = {"type": "string", "minLength": 1}
+    return Meta(extra_json_schema={"anyOf": [{"required": [name], "properties": {name: text}} for name in names]})
 
 
 class EntityInfo(msgspec.Struct):
@@ -46,7 +52,7 @@ class Redeem(msgspec.Struct):
     """One redemption; points with at most three decimals."""
 
     points_redeemed: Points
-    customer: Customer
+    customer: Annotated[Customer, _needs("mobile", "external_id", "email", "card_number")]
     redemption_time: Text = None
     transaction_number: Text = None
     notes: Text = None
@@ -72,7 +78,7 @@ class IntouchCall(msgspec.Struct):
     path: Literal["/v1.1/points/redeem"]
     method: Literal["POST"]
     body: RedeemBody
-    headers: dict[str, str]
+    headers: Annotated[dict[str, str], _needs("Authorization", "authorization")]
     pathParams: dict[str, str] | None = None
     queryParams: dict[str, str] | None = None
 
@@ -165,6 +171,7 @@ class RedeemAnswer(msgspec.Struct):
 
 _TEXT: Final = {"type": "string"}
 _NUMBER: Final = {"type": "string", "pattern": "^([0-9]{1,18})?$"}
+_STATES: Final = tuple(dict.fromkeys(WIRE_STATE.values()))
 _DAY: Final = {"anyOf": [{"type": "string", "format": "date"}, {"const": ""}]}
 REQUEST_TYPE: Final = Parameter(
     "request_type", "Type of request, in any case", {"enum": ["POINTS-REDEMPTION"]}, "path", required=True
@@ -212,8 +219,12 @@ LIST_FILTERS: Final = (
     Parameter("endDate", "Last day of startTime, inclusive", _DAY),
     Parameter(
         "states",
-        f"List with commas of {', '.join(dict.fromkeys(WIRE_STATE.values()))}",
-        {"type": "string", "examples": ["AdminTask,failed,approved"]},
+        f"List with commas of {', '.join(_STATES)}, in any case",
+        {
+            "type": "string",
+            "pattern": f"^(({'|'.join(_STATES)})(,({'|'.join(_STATES)}))*)?$",
+            "examples": ["AdminTask,failed,approved"],
+        },
     ),
     Parameter("limit", "Requests per page", {"type": "string", "pattern": "^([1-9][0-9]{0,2})?$"}),
     Parameter("PageNo", "Zero-based number of the page", {"type": "string", "pattern": "^([0-9]{1,9})?$"}),

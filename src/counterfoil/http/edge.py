@@ -65,7 +65,6 @@ class Edge:
         if scope["type"] != "http":
             await self._other(scope, receive, send)
             return
-        context = self.context
         started_at = time.perf_counter()
         correlation_id = os.urandom(16).hex()
         family: Family = "contract"
@@ -78,8 +77,7 @@ class Edge:
             method = scope["method"]
             endpoint = route.endpoint(method)
             label = endpoint.label
-            if context is None:
-                raise _not_now()
+            context = self._running()
             headers = _headers(scope)
             body = b""
             if endpoint.request is not None:
@@ -107,6 +105,11 @@ class Edge:
         await _send(answer, correlation_id, send)
         self._observer.answered(label, answer.status, code, correlation_id, time.perf_counter() - started_at)
 
+    def _running(self) -> Context:
+        if self.context is None:
+            raise Busy("the service is starting or stopping: send the same call again", retry_after_seconds=1)
+        return self.context
+
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """The whole body, however it is framed; never more of it in memory than the limit and one chunk."""
         announced = headers.get(b"content-length")
@@ -128,10 +131,6 @@ class Edge:
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the body is over {self._body_bytes_max} bytes: send less")
-
-
-def _not_now() -> Busy:
-    return Busy("the service is starting or stopping: send the same call again", retry_after_seconds=1)
 
 
 def _headers(scope: Scope) -> Mapping[bytes, bytes]:

@@ -22,12 +22,11 @@ async def redeem(context: Context, call: Call) -> Answer:
     """Redeem at once; the body decides, HTTP stays 200 when the item failed (dossier §5 no. 9)."""
     redeem_id = ids.uuid7()
     redemption_ids = (ids.redemption_id(), ids.redemption_id())
-    asked = payloads.read_redemption(wire.json_object(call.body), "")
 
     async def attempt(organisation: Organisation, actor: Actor) -> Answer | Stale:
-        value = identifiers.normalise(
-            asked.identifier_kind, asked.identifier_value, organisation.country_code
-        )
+        # Who calls is settled before anything of the body is read.
+        asked = payloads.read_redemption(wire.json_object(call.body), "")
+        value = identifiers.normalise(asked.identifier_kind, asked.identifier_value, organisation.country_code)
         command = Redeem(
             redeem_id=redeem_id,
             actor=actor,

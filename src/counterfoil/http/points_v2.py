@@ -62,9 +62,7 @@ async def balance_by_identifier(context: Context, call: Call) -> Answer:
 
 
 async def _balance(context: Context, call: Call, kind: str, value: str) -> Answer:
-    if kind == "id" and not (
-        value.isascii() and value.isdigit() and len(value) <= 19 and int(value) <= ID_MAX
-    ):
+    if kind == "id" and not (value.isascii() and value.isdigit() and len(value) <= 19 and int(value) <= ID_MAX):
         raise InvalidPayload("the customer id must be a number of at most 19 digits", "id")
 
     async def attempt(organisation: Organisation, _actor: Actor) -> Answer | Stale:

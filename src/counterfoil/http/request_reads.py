@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -23,6 +24,7 @@ from counterfoil.http.freshness import answer_fresh
 from counterfoil.http.request_workflow import opened, told
 from counterfoil.http.routing import Answer, Call, Context
 
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _LIMIT_DEFAULT: Final = 10
 _LIMIT_MAX: Final = 1000
 _PAGE_MAX: Final = 10**12
@@ -90,9 +92,7 @@ def _data(context: Context, organisation: Organisation, stored: StoredRequest) -
     if request is None:
         raise AssertionError("a listed request exists (this is a bug)")
     payload = (
-        opened(context, organisation, stored, request)
-        if organisation.echo_credentials == "all"
-        else request.payload
+        opened(context, organisation, stored, request) if organisation.echo_credentials == "all" else request.payload
     )
     return wire.request_data(organisation, request, payload)
 
@@ -111,7 +111,7 @@ def _day(call: Call, name: str) -> date | None:
     if not text:
         return None
     try:
-        if len(text) == 10:
+        if _DAY.fullmatch(text):  # fromisoformat alone would take weeks such as 2026-W05-6
             return date.fromisoformat(text)
     except ValueError:
         pass
@@ -130,11 +130,7 @@ def _states(text: str) -> tuple[State, ...]:
 def _bounds(first: date | None, last: date | None, zone: ZoneInfo) -> tuple[datetime, datetime]:
     """Both days bound startTime, inclusive, in the zone that startTime is shown in."""
     try:
-        since = (
-            datetime(1, 1, 2, tzinfo=UTC)
-            if first is None
-            else datetime.combine(first, datetime.min.time(), zone)
-        )
+        since = datetime(1, 1, 2, tzinfo=UTC) if first is None else datetime.combine(first, datetime.min.time(), zone)
         until = (
             datetime(9999, 12, 30, tzinfo=UTC)
             if last is None
@@ -142,9 +138,7 @@ def _bounds(first: date | None, last: date | None, zone: ZoneInfo) -> tuple[date
         )
         return since.astimezone(UTC), until.astimezone(UTC)
     except OverflowError:
-        raise InvalidPayload(
-            "startDate and endDate must be days of the years 2 to 9998", "startDate"
-        ) from None
+        raise InvalidPayload("startDate and endDate must be days of the years 2 to 9998", "startDate") from None
 
 
 def read_query(call: Call, organisation: Organisation) -> ListQuery:
@@ -160,9 +154,7 @@ def read_query(call: Call, organisation: Organisation) -> ListQuery:
         raise InvalidPayload(f"limit must be a whole number from 1 to {_LIMIT_MAX}", "limit")
     limit = limit or _LIMIT_DEFAULT
     kind = call.query_value("requestType")
-    since, until = _bounds(
-        _day(call, "startDate"), _day(call, "endDate"), ZoneInfo(organisation.wire_time_zone)
-    )
+    since, until = _bounds(_day(call, "startDate"), _day(call, "endDate"), ZoneInfo(organisation.wire_time_zone))
     return ListQuery(
         states=_states(call.query_value("states") or ""),
         started_from=since,

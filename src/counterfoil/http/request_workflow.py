@@ -50,11 +50,10 @@ async def create(context: Context, call: Call) -> Answer:
             case Request():
                 return _created(organisation, outcome, wire.encode(content))
             case Replayed():
-                return _replayed(
-                    context, organisation, await _fetch(context, organisation, outcome.request_id)
-                )
+                return _replayed(context, organisation, await _fetch(context, organisation, outcome.request_id))
             case KeyConflict():
-                raise _conflict(command, await _fetch(context, organisation, outcome.request_id))
+                stored = await _fetch(context, organisation, outcome.request_id)
+                raise _conflict(context, organisation, command, stored)
             case Refusal():
                 raise outcome
             case Stale():
@@ -80,9 +79,7 @@ async def _prepare(
     headers: dict[str, str] = content["headers"]
     secret = {name: value for name, value in headers.items() if name.lower() not in payloads.PLAIN_HEADERS}
     authorization = next(value for name, value in secret.items() if name.lower() == "authorization")
-    masked = {
-        name: payloads.mask(name, value) if name in secret else value for name, value in headers.items()
-    }
+    masked = {name: payloads.mask(name, value) if name in secret else value for name, value in headers.items()}
     payload = wire.encode({**content, "headers": masked})
     keyring = context.keyring
     content_digest = sha256(
@@ -90,6 +87,7 @@ async def _prepare(
     ).digest()
     entity_info = wire.encode(sent)
     till = await verify_till(context, organisation, authorization)
+    key = _idempotency_key(call)
     command = Submit(
         request_id=request_id,
         actor=actor,
@@ -112,10 +110,22 @@ async def _prepare(
         salt=ids.salt(),
         till_login=till[0] if till else None,
         till_epoch=till[1] if till else None,
-        idempotency_key=_idempotency_key(call),
-        idempotency_digest=sha256(kind.encode() + entity_info + content_digest).digest(),
+        idempotency_key=key,
+        idempotency_digest=_idempotency_digest(
+            kind, actor, entity_info, {**content, "headers": masked}, {name: keyring.mac(value) for name, value in secret.items()}
+        ) if key else b"",
     )  # fmt: skip
     return command, content
+
+
+def _idempotency_digest(
+    kind: str, actor: Actor, entity_info: bytes, content: Mapping[str, Any], macs: Mapping[str, bytes]
+) -> bytes:
+    """What must be the same for a key to be answered again: who makes it, where, and what, in any order of keys."""
+    hidden = {name: mac.hex() for name, mac in macs.items()}
+    return sha256(
+        wire.encode_sorted([kind, actor.user_id, actor.user_name, entity_info.decode(), content, hidden])
+    ).digest()
 
 
 def _idempotency_key(call: Call) -> str | None:
@@ -149,10 +159,18 @@ async def _fetch(context: Context, organisation: Organisation, request_id: UUID)
 
 def opened(context: Context, organisation: Organisation, stored: StoredRequest, request: Request) -> bytes:
     """The stored call with its header values put back."""
-    content = json.loads(request.payload, parse_float=Decimal)
-    for name, sealed in _unpack(stored.sealed_headers).items():
-        content["headers"][name] = context.keyring.open(organisation.org_id, request.request_id, name, sealed)
-    return wire.encode(content)
+    return wire.encode(
+        _with_headers(context, organisation, request.request_id, request.payload, stored.sealed_headers)
+    )
+
+
+def _with_headers(
+    context: Context, organisation: Organisation, request_id: UUID, payload: bytes, sealed_headers: bytes
+) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(payload, parse_float=Decimal)
+    for name, sealed in _unpack(sealed_headers).items():
+        content["headers"][name] = context.keyring.open(organisation.org_id, request_id, name, sealed)
+    return content
 
 
 def _replayed(context: Context, organisation: Organisation, stored: StoredRequest) -> Answer:
@@ -167,20 +185,28 @@ def _replayed(context: Context, organisation: Organisation, stored: StoredReques
         endTime=None,
         details=wire.Details(payload=first.details.payload, maker_access=True, payload_valid=True),
     )
-    return Answer(
-        200, wire.encode(wire.RequestAnswer(first)), {**told(request), "Idempotent-Replayed": "true"}
-    )
+    return Answer(200, wire.encode(wire.RequestAnswer(first)), {**told(request), "Idempotent-Replayed": "true"})
 
 
-def _conflict(command: Submit, stored: StoredRequest) -> IdempotencyConflict:
-    request = stored.request
-    before = {"entityInfo": json.loads(stored.entity_info)}
-    after = {"entityInfo": json.loads(command.entity_info)}
+def _conflict(
+    context: Context, organisation: Organisation, command: Submit, stored: StoredRequest
+) -> IdempotencyConflict:
+    before: dict[str, Any] = {"entityInfo": json.loads(stored.entity_info)}
+    after: dict[str, Any] = {"entityInfo": json.loads(command.entity_info)}
     fields = list(wire.differences(before, after))
+    request = stored.request
     if request is not None:
-        old, new = (json.loads(text, parse_float=Decimal) for text in (request.payload, command.payload))
+        old, new = (
+            _with_headers(context, organisation, *each)
+            for each in (
+                (request.request_id, request.payload, stored.sealed_headers),
+                (command.request_id, command.payload, command.sealed_headers),
+            )
+        )
         fields += [f"{TASK}.{path}" for path in wire.differences(old, new)]
-    named = ", ".join(fields[:10]) or f"{TASK}.headers"
+        if (request.maker_user_id, request.maker_user_name) != (command.actor.user_id, command.actor.user_name):
+            fields.append("the person of X-CAP-UI-AUTH-TOKEN")
+    named = ", ".join(fields[:10]) or "the type"
     return IdempotencyConflict(
         f"the Idempotency-Key was used for other content; different are: {named}. Send a new key for a new request",
         "Idempotency-Key",
@@ -192,9 +218,10 @@ async def decide(context: Context, call: Call) -> Answer:
     kind = payloads.request_type(call.path_params["request_type"])
     decision_id = ids.uuid7()
     redemption_ids = (ids.redemption_id(), ids.redemption_id())
-    request_id, verdict, message = _read_decision(wire.json_object(call.body))
 
     async def attempt(organisation: Organisation, actor: Actor) -> Answer | Stale:
+        # Who calls is settled before anything of the body is read.
+        request_id, verdict, message = _read_decision(wire.json_object(call.body))
         command = Decide(
             decision_id=decision_id,
             actor=actor,

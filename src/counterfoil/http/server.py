@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -102,8 +103,9 @@ class Server(uvicorn.Server):
         def stop(_signal: int, _frame: FrameType | None) -> None:
             self.should_exit = True
 
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, stop)
+        if threading.current_thread() is threading.main_thread():  # nobody else can have signals
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, stop)
         yield
 
 

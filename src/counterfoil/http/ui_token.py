@@ -13,7 +13,7 @@ from counterfoil.http.authentication import read_clock
 from counterfoil.http.routing import Answer, Call, Context
 
 ORG_ID_MAX = 2**63 - 1
-OrgId = Annotated[int, msgspec.Meta(ge=1, le=ORG_ID_MAX)] | Annotated[str, msgspec.Meta(pattern="^[0-9]{1,19}$")]
+OrgId = Annotated[int, msgspec.Meta(ge=1, le=ORG_ID_MAX)] | Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,18}$")]
 
 
 class SignIn(msgspec.Struct):

@@ -19,6 +19,8 @@ from counterfoil.domain.requests import WIRE_STATE, Request
 
 DEPTH_MAX: Final = 64
 encode = msgspec.json.Encoder(decimal_format="number").encode
+# For digests that must not depend on the order in which a client writes keys.
+encode_sorted = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
 
 
 class AdminTaskPayload(msgspec.Struct):
@@ -191,9 +193,7 @@ def _check_text_and_depth(value: Any) -> None:
             raise InvalidPayload(f"the body is nested deeper than {DEPTH_MAX} levels")
         if isinstance(current, str):
             if "\x00" in current or any("\ud800" <= character <= "\udfff" for character in current):
-                raise InvalidPayload(
-                    "a text in the body holds NUL or half a surrogate pair: send real characters"
-                )
+                raise InvalidPayload("a text in the body holds NUL or half a surrogate pair: send real characters")
         elif isinstance(current, dict):
             waiting.extend((key, depth) for key in current)
             waiting.extend((child, depth + 1) for child in current.values())
@@ -210,9 +210,11 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
-    """The paths at which two JSON values differ."""
+    """The paths at which two JSON values differ; a key that is not there differs from null."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in sorted(before.keys() | after.keys()):
-            yield from differences(before.get(key), after.get(key), f"{path}.{key}" if path else key)
+            yield from differences(
+                before.get(key, UNSET), after.get(key, UNSET), f"{path}.{key}" if path else key
+            )
     elif before != after:
         yield path

@@ -47,9 +47,7 @@ def _is_stale(row: Any) -> bool:
     )
 
 
-def account_of(
-    row: Mapping[str, Any], member_id: int | None, seen: dict[int, MemberAccount]
-) -> MemberAccount | None:
+def account_of(row: Mapping[str, Any], member_id: int | None, seen: dict[int, MemberAccount]) -> MemberAccount | None:
     """The row's member, decoded once per batch."""
     if member_id is None or row["document"] is None:
         return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -20,13 +22,15 @@ _SQL = statements.load("changes.sql")
 _WIDTHS = {
     "requests": 31, "changed_requests": 7, "decisions": 8, "holds": 5, "hold_lots": 3, "changed_holds": 2,
     "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "freed_keys": 4, "events": 7,
+    "refusals": 7,
 }  # fmt: skip
+_PARAMETER = re.compile(r"\$((?!1\b)\d+)")  # all but $1, the organisation, which every block shares
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 @dataclass(slots=True)
 class Changes:
-    """Rows to insert and update, one list per table, in the column order of `write_changes`."""
+    """Rows to insert and update, one list per block of changes.sql, in its column order."""
 
     requests: list[tuple[Any, ...]] = field(default_factory=list)
     changed_requests: list[tuple[Any, ...]] = field(default_factory=list)
@@ -41,10 +45,9 @@ class Changes:
     lots: list[tuple[Any, ...]] = field(default_factory=list)
     freed_keys: list[tuple[Any, ...]] = field(default_factory=list)
     events: list[tuple[Any, ...]] = field(default_factory=list)
+    refusals: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def add_request(
-        self, request: Request, command: Submit, requirement: bytes, policy_revision: int
-    ) -> None:
+    def add_request(self, request: Request, command: Submit, requirement: bytes, policy_revision: int) -> None:
         """A request that was submitted."""
         place = command.place
         self.requests.append((
@@ -76,9 +79,7 @@ class Changes:
         for hold in holds:
             if hold.state == "open":
                 self.holds.append((hold.request_id, member_id, hold.points, hold.state, hold.expires_at))
-                self.hold_lots.extend(
-                    (hold.request_id, part.lot_id, part.points) for part in hold.allocations
-                )
+                self.hold_lots.extend((hold.request_id, part.lot_id, part.points) for part in hold.allocations)
             else:
                 self.changed_holds.append((hold.request_id, hold.state))
 
@@ -101,24 +102,26 @@ class Changes:
         if not changed and before.available == after.available and before.held == after.held:
             return
         self.members.append((after.member_id, after.available, after.held, before.version + 1))
-        self.lots.extend(
-            (after.member_id, lot.lot_id, lot.remaining, lot.held, lot.grace_until) for lot in changed
-        )
+        self.lots.extend((after.member_id, lot.lot_id, lot.remaining, lot.held, lot.grace_until) for lot in changed)
 
     def add_event(self, event: Event) -> None:
         """One audit event."""
-        self.events.append((
-            event.subject_id, event.event_id, event.kind, event.at, event.facts, event.personal, event.leaf_hash,
-        ))  # fmt: skip
+        self.events.append(_event_row(event))
+
+    def add_refusal(self, event: Event) -> None:
+        """The audit line of a refused access; a batch that is run again leaves it as it is."""
+        self.refusals.append(_event_row(event))
+
+
+def _event_row(event: Event) -> tuple[Any, ...]:
+    return (
+        event.subject_id, event.event_id, event.kind, event.at, event.facts, event.personal, event.leaf_hash,
+    )  # fmt: skip
 
 
 async def write(tx: Tx, org_id: int, changes: Changes) -> None:
     """Write all changes of a batch; one round trip, none when there is nothing."""
-    arguments: list[Sequence[Any]] = []
-    anything = False
-    for name, width in _WIDTHS.items():
-        rows = getattr(changes, name)
-        anything = anything or bool(rows)
-        arguments.extend(zip(*rows, strict=True) if rows else [()] * width)
-    if anything:
-        await tx.execute(_SQL["write_changes"], org_id, *arguments)
+    touched = tuple(name for name in _WIDTHS if getattr(changes, name))
+    if touched:
+        columns = (column for name in touched for column in zip(*getattr(changes, name), strict=True))
+        await tx.execute(_statement(touched), org_id, *columns)

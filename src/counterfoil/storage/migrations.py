@@ -62,20 +62,14 @@ def available(folder: Path = FOLDER) -> list[Migration]:
     migrations = [_read(path) for path in sorted(folder.glob("*.sql"))]
     versions = [migration.version for migration in migrations]
     if versions != list(range(1, len(versions) + 1)):
-        raise MigrationError(
-            f"the migrations in {folder} must be numbered 0001, 0002, … without a gap: {versions}"
-        )
+        raise MigrationError(f"the migrations in {folder} must be numbered 0001, 0002, … without a gap: {versions}")
     return migrations
 
 
-async def migrate(
-    url: str, folder: Path = FOLDER, *, lock_seconds_max: float = LOCK_SECONDS_MAX
-) -> list[str]:
+async def migrate(url: str, folder: Path = FOLDER, *, lock_seconds_max: float = LOCK_SECONDS_MAX) -> list[str]:
     """Apply what is pending and return its names. Runners that meet take turns."""
     # No prepared statements: this connection may well go through a transaction pooler.
-    connection = await asyncpg.connect(
-        url, statement_cache_size=0, server_settings={"application_name": "migrate"}
-    )
+    connection = await asyncpg.connect(url, statement_cache_size=0, server_settings={"application_name": "migrate"})
     try:
         applied: list[str] = []
         while name := await _apply_next(connection, folder, lock_seconds_max):
@@ -126,9 +120,7 @@ async def _apply_next(connection: "Connection", folder: Path, lock_seconds_max: 
             ) from error
         except asyncpg.PostgresError as error:
             line = migration.sql.count("\n", 0, int(error.position or 0)) + 1
-            raise MigrationError(
-                f"{migration.name} failed at line {line} and left nothing: {error}"
-            ) from error
+            raise MigrationError(f"{migration.name} failed at line {line} and left nothing: {error}") from error
         await connection.execute(
             "INSERT INTO schema_migration (version, name, checksum) VALUES ($1, $2, $3)",
             migration.version,
@@ -151,13 +143,9 @@ async def _pending(connection: "Connection", folder: Path) -> list[Migration]:
     applied = await _applied(connection)
     for version, name, checksum in applied:
         if version not in known:
-            raise DatabaseNewer(
-                f"the database is newer than this program: it has {name}; install a newer program"
-            )
+            raise DatabaseNewer(f"the database is newer than this program: it has {name}; install a newer program")
         if known[version].checksum != checksum:
-            raise MigrationError(
-                f"{known[version].name} is not the file that was applied: put the released one back"
-            )
+            raise MigrationError(f"{known[version].name} is not the file that was applied: put the released one back")
     return migrations[len(applied) :]
 
 

@@ -48,16 +48,12 @@ class DecisionFile:
     redemption_id: str
 
 
-async def insert_idempotency_keys(
-    tx: Tx, org_id: int, rows: Sequence[tuple[str, str, str, bytes, UUID]]
-) -> None:
+async def insert_idempotency_keys(tx: Tx, org_id: int, rows: Sequence[tuple[str, str, str, bytes, UUID]]) -> None:
     """Take keys: (caller, path, key, digest, request_id). Waits for a key in flight elsewhere."""
     await tx.execute(_SQL["insert_idempotency_keys"], org_id, *zip(*rows, strict=True))
 
 
-async def lock_for_submission(
-    tx: Tx, org_id: int, commands: Sequence[Submit], path: str
-) -> Loaded[SubmissionFile]:
+async def lock_for_submission(tx: Tx, org_id: int, commands: Sequence[Submit], path: str) -> Loaded[SubmissionFile]:
     """Lock the members that the commands name and read each command's file."""
     arguments = list(
         zip(
@@ -157,9 +153,7 @@ async def fetch_request(tx: Tx, org_id: int, request_id: UUID) -> StoredRequest 
         return None
     if row["request_id"] is None:
         return StoredRequest(row["organisation_version"], None, b"", b"")
-    return StoredRequest(
-        row["organisation_version"], request_from_row(row), row["sealed_headers"], row["entity_info"]
-    )
+    return StoredRequest(row["organisation_version"], request_from_row(row), row["sealed_headers"], row["entity_info"])
 
 
 async def oldest_pending(tx: Tx, org_id: int) -> datetime | None:

@@ -1,0 +1,104 @@
+"""The keys file, and what its keys do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from counterfoil.application.keys import KeysUnusable, create_keys, load_keys, load_or_create_keys
+
+REQUEST = UUID("01a206ef-7248-715f-8562-25d4f61d3898")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "keys.json"
+
+
+def test_what_is_sealed_opens(path: Path) -> None:
+    keyring = load_or_create_keys(path)
+    sealed = keyring.seal(1, REQUEST, "Authorization", "Basic dGlsbA==")
+    assert b"Basic" not in sealed
+    assert keyring.open(1, REQUEST, "authorization", sealed) == "Basic dGlsbA=="
+    assert sealed != keyring.seal(1, REQUEST, "Authorization", "Basic dGlsbA==")
+
+
+@pytest.mark.parametrize(
+    ("org_id", "request_id", "name"),
+    [(2, REQUEST, "Authorization"), (1, UUID(int=5), "Authorization"), (1, REQUEST, "Cookie")],
+)
+def test_it_opens_for_its_own_place_only(path: Path, org_id: int, request_id: UUID, name: str) -> None:
+    keyring = load_or_create_keys(path)
+    sealed = keyring.seal(1, REQUEST, "Authorization", "secret")
+    with pytest.raises(KeysUnusable, match="altered"):
+        keyring.open(org_id, request_id, name, sealed)
+
+
+def test_an_altered_byte_is_noticed(path: Path) -> None:
+    keyring = load_or_create_keys(path)
+    sealed = bytearray(keyring.seal(1, REQUEST, "x", "secret"))
+    sealed[-1] ^= 1
+    with pytest.raises(KeysUnusable, match="altered"):
+        keyring.open(1, REQUEST, "x", bytes(sealed))
+
+
+def test_old_encryption_keys_still_open(path: Path) -> None:
+    sealed = load_or_create_keys(path).seal(1, REQUEST, "x", "secret")
+    content = json.loads(path.read_text())
+    content["encryption"] = {"00000001": "11" * 32, **content["encryption"]}
+    path.write_text(json.dumps(content))
+    rotated = load_keys(path)
+    assert rotated.open(1, REQUEST, "x", sealed) == "secret"
+    assert rotated.seal(1, REQUEST, "x", "secret")[:4] == bytes.fromhex("00000001")
+
+
+def test_a_missing_encryption_key_is_named(path: Path, tmp_path: Path) -> None:
+    sealed = load_or_create_keys(path).seal(1, REQUEST, "x", "secret")
+    with pytest.raises(KeysUnusable, match=sealed[:4].hex()):
+        load_or_create_keys(tmp_path / "other.json").open(1, REQUEST, "x", sealed)
+
+
+def test_the_digest_depends_on_key_and_value(path: Path, tmp_path: Path) -> None:
+    keyring = load_or_create_keys(path)
+    assert keyring.mac("a") == load_keys(path).mac("a")
+    assert keyring.mac("a") != keyring.mac("b")
+    assert keyring.mac("a") != load_or_create_keys(tmp_path / "other.json").mac("a")
+
+
+def test_no_key_is_shown(path: Path) -> None:
+    keyring = load_or_create_keys(path)
+    assert repr(keyring) == "Keyring()"
+
+
+def test_the_file_is_private_and_never_overwritten(path: Path) -> None:
+    create_keys(path)
+    before = path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(KeysUnusable, match="exists already"):
+        create_keys(path)
+    assert path.read_bytes() == before
+    assert [each.name for each in path.parent.iterdir()] == ["keys.json"]
+
+
+def test_a_file_that_others_can_read_is_refused(path: Path) -> None:
+    create_keys(path)
+    path.chmod(0o640)
+    with pytest.raises(KeysUnusable, match="chmod 600"):
+        load_keys(path)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"encryption":{},"digest":"00","tokens":"00"}', "\xff"])
+def test_a_damaged_file_is_refused_without_quoting_it(path: Path, content: str) -> None:
+    create_keys(path)
+    path.write_text(content)
+    with pytest.raises(KeysUnusable, match="is not a keys file") as caught:
+        load_keys(path)
+    assert caught.value.__cause__ is None
+
+
+def test_a_missing_file_is_explained(path: Path) -> None:
+    with pytest.raises(KeysUnusable, match="counterfoil keys create"):
+        load_keys(path)

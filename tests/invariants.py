@@ -1,0 +1,221 @@
+"""What must always hold (design.md §10), asked of the database itself, for every organisation in it.
+
+Each question is one SELECT of the rows that break the rule. The ledger is recomputed from the postings alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, Final
+
+# Every lot as its postings tell it.
+_LOTS = """
+WITH moved AS (
+    SELECT p.org_id, j.member_id, p.lot_id,
+        coalesce(sum(p.points) FILTER (WHERE p.source = 'issued'), 0) AS issued,
+        coalesce(sum(p.points) FILTER (WHERE p.destination = 'redeemed'), 0)
+            - coalesce(sum(p.points) FILTER (WHERE p.source = 'redeemed'), 0) AS redeemed,
+        coalesce(sum(p.points) FILTER (WHERE p.destination = 'expired'), 0) AS expired,
+        coalesce(sum(p.points) FILTER (WHERE p.destination = 'available'), 0)
+            - coalesce(sum(p.points) FILTER (WHERE p.source = 'available'), 0) AS available,
+        coalesce(sum(p.points) FILTER (WHERE p.destination = 'held'), 0)
+            - coalesce(sum(p.points) FILTER (WHERE p.source = 'held'), 0) AS held
+    FROM posting p JOIN journal j USING (org_id, journal_id)
+    GROUP BY p.org_id, j.member_id, p.lot_id
+)
+"""
+
+QUESTIONS: Final[Mapping[str, str]] = {
+    "lots are what their postings say": _LOTS
+    + """
+        SELECT l.org_id, l.lot_id, l.points, l.remaining, l.held, m.issued, m.available, m.held AS held_by_postings
+        FROM lot l FULL JOIN moved m USING (org_id, member_id, lot_id)
+        WHERE l.lot_id IS NULL OR m.lot_id IS NULL OR l.points <> m.issued OR l.held <> m.held
+           OR l.remaining <> m.available + m.held
+        """,
+    "balances are what the postings say": _LOTS
+    + """
+        SELECT m.org_id, m.member_id, m.available, m.held, t.available AS by_postings, t.held AS held_by_postings
+        FROM member m LEFT JOIN (
+            SELECT org_id, member_id, sum(available) AS available, sum(held) AS held FROM moved GROUP BY 1, 2
+        ) t USING (org_id, member_id)
+        WHERE m.available <> coalesce(t.available, 0) OR m.held <> coalesce(t.held, 0)
+        """,
+    "issued = redeemed + expired + available + held": _LOTS
+    + """
+        SELECT m.org_id, m.member_id, sum(t.issued) AS issued
+        FROM member m JOIN moved t USING (org_id, member_id)
+        GROUP BY m.org_id, m.member_id, m.available, m.held
+        HAVING sum(t.issued) <> sum(t.redeemed) + sum(t.expired) + m.available + m.held
+        """,
+    "points move along known ways only": """
+        SELECT p.* FROM posting p WHERE (p.source, p.destination) NOT IN (
+            ('issued', 'available'), ('available', 'held'), ('held', 'available'), ('held', 'redeemed'),
+            ('available', 'redeemed'), ('available', 'expired'))
+        """,
+    "held = the open holds": """
+        SELECT m.org_id, m.member_id, m.held, coalesce(sum(h.points), 0) AS open_holds
+        FROM member m LEFT JOIN hold h ON h.org_id = m.org_id AND h.member_id = m.member_id AND h.state = 'open'
+        GROUP BY m.org_id, m.member_id, m.held
+        HAVING m.held <> coalesce(sum(h.points), 0)
+        """,
+    "what is held of a lot = the open holds that pin it": """
+        SELECT l.org_id, l.lot_id, l.held, coalesce(sum(p.points), 0) AS pinned
+        FROM lot l LEFT JOIN (
+            SELECT p.* FROM hold_lot p JOIN hold h USING (org_id, request_id) WHERE h.state = 'open'
+        ) p USING (org_id, lot_id)
+        GROUP BY l.org_id, l.lot_id, l.held
+        HAVING l.held <> coalesce(sum(p.points), 0)
+        """,
+    "a hold is the sum of what it pins": """
+        SELECT h.org_id, h.request_id, h.points, coalesce(sum(p.points), 0) AS pinned
+        FROM hold h LEFT JOIN hold_lot p USING (org_id, request_id)
+        GROUP BY h.org_id, h.request_id, h.points
+        HAVING h.points <> coalesce(sum(p.points), 0)
+        """,
+    "a hold is placed once and closed once, by the journal of its end": """
+        SELECT h.org_id, h.request_id, h.state FROM hold h LEFT JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE j.kind = 'place') AS placed,
+                count(*) FILTER (WHERE j.kind = 'capture') AS captured,
+                count(*) FILTER (WHERE j.kind = 'release') AS released,
+                bool_and(h.points = (SELECT sum(p.points) FROM posting p
+                                     WHERE p.org_id = j.org_id AND p.journal_id = j.journal_id)) AS whole
+            FROM journal j WHERE j.org_id = h.org_id AND j.request_id = h.request_id
+              AND j.kind IN ('place', 'capture', 'release')
+        ) j ON true
+        WHERE j.placed <> 1 OR NOT j.whole OR j.captured <> (h.state = 'captured')::integer
+           OR j.released <> (h.state IN ('released', 'expired'))::integer
+        """,
+    "only a pending request holds points, only a succeeded one has captured them": """
+        SELECT h.org_id, h.request_id, h.state, r.state AS request_state
+        FROM hold h LEFT JOIN request r USING (org_id, request_id)
+        WHERE r.request_id IS NULL OR r.member_id <> h.member_id OR r.points <> h.points
+           OR (h.state = 'open' AND r.state <> 'pending') OR (h.state = 'captured' AND r.state <> 'succeeded')
+        """,
+    "a succeeded request has exactly one redemption, and no other has any": """
+        SELECT r.org_id, r.request_id, r.state, count(x.redemption_id) AS redemptions
+        FROM request r LEFT JOIN redemption x USING (org_id, request_id)
+        WHERE r.request_type = 'POINTS-REDEMPTION'
+        GROUP BY r.org_id, r.request_id, r.state
+        HAVING count(x.redemption_id) <> (r.state = 'succeeded')::integer
+        """,
+    "a redemption is the one that was asked for": """
+        SELECT x.org_id, x.redemption_id FROM redemption x LEFT JOIN request r USING (org_id, request_id)
+        WHERE x.request_id IS NOT NULL AND (r.request_id IS NULL OR x.points <> r.points
+            OR x.member_id IS DISTINCT FROM r.member_id
+            OR x.external_reference IS DISTINCT FROM r.external_reference)
+        """,
+    "a redemption moved its points once": """
+        SELECT x.org_id, x.redemption_id, x.points, sum(p.points) AS posted
+        FROM redemption x
+        LEFT JOIN journal j ON j.org_id = x.org_id AND j.request_id = x.request_id
+            AND j.kind IN ('capture', 'redeem')
+        LEFT JOIN posting p ON p.org_id = j.org_id AND p.journal_id = j.journal_id
+            AND p.destination = 'redeemed'
+        WHERE x.request_id IS NOT NULL
+        GROUP BY x.org_id, x.redemption_id, x.points
+        HAVING x.points IS DISTINCT FROM sum(p.points) OR count(DISTINCT j.journal_id) <> 1
+        """,
+    "what was redeemed of a member is in its redemptions": """
+        SELECT m.org_id, m.member_id, posted.points, asked.points AS redeemed
+        FROM member m
+        LEFT JOIN LATERAL (
+            SELECT coalesce(sum(p.points), 0) AS points
+            FROM journal j JOIN posting p USING (org_id, journal_id)
+            WHERE j.org_id = m.org_id AND j.member_id = m.member_id AND p.destination = 'redeemed'
+        ) posted ON true
+        LEFT JOIN LATERAL (
+            SELECT coalesce(sum(x.points), 0) AS points FROM redemption x
+            WHERE x.org_id = m.org_id AND x.member_id = m.member_id
+        ) asked ON true
+        WHERE posted.points <> asked.points
+        """,
+    "a direct redemption has its audit line": """
+        SELECT x.org_id, x.redemption_id FROM redemption x
+        WHERE x.request_id IS NULL AND 1 <> (
+            SELECT count(*) FROM event e WHERE e.org_id = x.org_id AND e.kind = 'redeemed_directly'
+              AND (convert_from(e.facts, 'UTF8')::json ->> 'redemption') = x.redemption_id)
+        """,
+    "the maker's person never decides": """
+        SELECT d.* FROM decision d LEFT JOIN request r USING (org_id, request_id)
+        WHERE r.request_id IS NULL OR d.person_id IN (r.maker_person_id, d.maker_person_id)
+           OR d.maker_person_id <> r.maker_person_id
+        """,
+    "an executed request has its approvals, a rejected one its rejection": """
+        SELECT r.org_id, r.request_id, r.state FROM request r LEFT JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE d.verdict = 'approved') AS approved,
+                count(*) FILTER (WHERE d.verdict = 'rejected') AS rejected
+            FROM decision d WHERE d.org_id = r.org_id AND d.request_id = r.request_id
+        ) d ON true
+        WHERE r.state IN ('succeeded', 'failed') AND (d.approved < r.approvals_required OR d.rejected > 0)
+           OR r.state = 'rejected' AND d.rejected <> 1
+           OR r.state = 'pending' AND d.rejected <> 0
+        """,
+    "a request has facts of its execution when it was executed": """
+        SELECT r.org_id, r.request_id, r.state, r.outcome FROM request r
+        WHERE (r.state IN ('succeeded', 'failed')) <> (r.outcome IS NOT NULL)
+           OR (r.state = 'succeeded')
+              <> coalesce((convert_from(r.outcome, 'UTF8')::json ->> 'code') = '800', false)
+        """,
+    "every state change and every voice has exactly one event": """
+        SELECT r.org_id, r.request_id, r.state, e.kinds FROM request r LEFT JOIN LATERAL (
+            SELECT array_agg(e.kind ORDER BY e.at, e.event_id) AS kinds,
+                count(*) FILTER (WHERE e.kind = 'submitted') AS submitted,
+                count(*) FILTER (WHERE e.kind = r.state) AS ended,
+                count(*) FILTER (WHERE e.kind IN ('voice', 'succeeded', 'failed', 'rejected')) AS voices
+            FROM event e WHERE e.org_id = r.org_id AND e.subject_id = r.request_id
+        ) e ON true
+        WHERE e.submitted <> 1 OR e.ended <> (r.state <> 'pending')::integer
+           OR e.voices <> (SELECT count(*) FROM decision d
+                           WHERE d.org_id = r.org_id AND d.request_id = r.request_id)
+           OR r.version <> 1 + e.voices
+        """,
+    "an event belongs to something": """
+        SELECT e.org_id, e.subject_id, e.kind FROM event e LEFT JOIN request r
+            ON r.org_id = e.org_id AND r.request_id = e.subject_id
+        WHERE r.request_id IS NULL
+          AND e.kind IN ('submitted', 'voice', 'succeeded', 'failed', 'rejected')
+        """,
+    "a key belongs to a request": """
+        SELECT k.* FROM idempotency_key k LEFT JOIN request r USING (org_id, request_id)
+        WHERE r.request_id IS NULL
+        """,
+}
+
+
+async def broken(connection: Any) -> list[str]:
+    """One line for every row that breaks a rule."""
+    found = [
+        f"{rule}: {dict(row)}" for rule, question in QUESTIONS.items() for row in await connection.fetch(question)
+    ]
+    for row in await connection.fetch("SELECT * FROM event"):
+        found.extend(f"{problem}: {row['kind']} of {row['subject_id']}" for problem in _forged(row))
+    return found
+
+
+def _forged(event: Mapping[str, Any]) -> list[str]:
+    """What an auditor with the row alone finds wrong; written without the program's own code."""
+    problems = []
+    if sha256(b"\x00counterfoil event 1\x00" + event["facts"]).digest() != event["leaf_hash"]:
+        problems.append("a leaf hash is that of its facts")
+    facts = json.loads(event["facts"])
+    if facts["event"] != str(event["event_id"]) or facts["subject"] != str(event["subject_id"]):
+        problems.append("the facts name their event")
+    if facts["kind"] != event["kind"] or facts["at"] != event["at"].isoformat():
+        problems.append("the facts say what happened and when")
+    if event["personal"] is not None:
+        kept = json.loads(event["personal"])
+        salt = bytes.fromhex(kept.pop("salt"))
+        for field, value in kept.items():
+            own_salt = sha256(salt + b"\x00" + field.encode()).digest()
+            if facts.get(f"{field}#") != sha256(own_salt + value.encode()).hexdigest():
+                problems.append(f"the commitment to {field} opens")
+    return problems
+
+
+async def check(connection: Any) -> None:
+    """Fail with everything that is broken."""
+    found = await broken(connection)
+    assert not found, "\n".join(found)

@@ -1,0 +1,109 @@
+"""Workers of the service without its HTTP: each has a pool and queues of its own, as a process has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from counterfoil.application import points, requests
+from counterfoil.application.group_commit import GroupCommit, Limits
+from counterfoil.application.organisations import Organisations
+from counterfoil.application.points import RedeemOutcome
+from counterfoil.application.requests import DecideOutcome, SubmitOutcome
+from counterfoil.domain.organisations import Organisation
+from counterfoil.domain.redemptions import Redeem
+from counterfoil.domain.requests import Decide, Submit
+from counterfoil.storage.database import Pool, Tx, open_pool
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+
+@dataclass
+class Seen:
+    """What a worker's queues told: sizes of batches, retries by reason, and every unexpected error."""
+
+    batches: list[int] = field(default_factory=list)
+    retries: Counter[str] = field(default_factory=Counter)
+    faults: list[BaseException] = field(default_factory=list)
+    queued: int = 0
+
+    def batch(self, verb: str, size: int) -> None:
+        self.batches.append(size)
+
+    def waiting(self, verb: str, change: int) -> None:
+        self.queued += change
+
+    def retry(self, verb: str, reason: str) -> None:
+        self.retries[reason] += 1
+
+    def fault(self, verb: str, error: BaseException) -> None:
+        self.faults.append(error)
+
+
+@dataclass
+class Worker:
+    """One process of the service."""
+
+    pool: Pool
+    organisations: Organisations
+    seen: Seen
+    submissions: GroupCommit[Submit, SubmitOutcome]
+    decisions: GroupCommit[Decide, DecideOutcome]
+    redemptions: GroupCommit[Redeem, RedeemOutcome]
+
+    async def submit(self, command: Submit) -> SubmitOutcome:
+        return await self.submissions.submit(command.actor.org_id, command)
+
+    async def decide(self, command: Decide) -> DecideOutcome:
+        return await self.decisions.submit(command.actor.org_id, command)
+
+    async def redeem(self, command: Redeem) -> RedeemOutcome:
+        return await self.redemptions.submit(command.actor.org_id, command)
+
+    async def organisation(self, org_id: int = 51250) -> Organisation:
+        found = await self.organisations.current(org_id)
+        assert found is not None
+        return found
+
+
+@asynccontextmanager
+async def a_worker(url: str, *, pool_size: int = 4, limits: Limits | None = None) -> AsyncIterator[Worker]:
+    """Open a worker; afterwards everything that it accepted is answered and its pool is closed."""
+    pool = await open_pool(url, size=pool_size)
+    organisations, seen = Organisations(pool), Seen()
+
+    def queue(
+        verb: str, run: Callable[[Tx, Organisation, Sequence[C]], Awaitable[Sequence[R]]]
+    ) -> GroupCommit[C, R]:
+        async def in_organisation(tx: Tx, org_id: int, commands: Sequence[C]) -> Sequence[R]:
+            found = await organisations.current(org_id)
+            assert found is not None
+            return await run(tx, found, commands)
+
+        return GroupCommit(verb, pool, in_organisation, limits or Limits(), seen)
+
+    worker = Worker(
+        pool,
+        organisations,
+        seen,
+        queue("submit", requests.submit_requests),
+        queue("decide", requests.decide_requests),
+        queue("redeem", points.redeem_points),
+    )
+    try:
+        yield worker
+    finally:
+        for each in (worker.submissions, worker.decisions, worker.redemptions):
+            await each.drain()
+        await pool.close()
+
+
+@asynccontextmanager
+async def some_workers(url: str, count: int, *, pool_size: int = 2) -> AsyncIterator[list[Worker]]:
+    """Several processes of the service on one database."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(a_worker(url, pool_size=pool_size)) for _ in range(count)]
