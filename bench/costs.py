@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +18,7 @@ import uvloop
 from bench import in_process, seed
 from bench.figures import Report, Run
 from bench.in_process import Groups
-from bench.scratch import Scratch
+from bench.scratch import Scratch, backend_seconds
 from counterfoil.domain.requests import Submit
 from counterfoil.storage import changes
 
@@ -68,7 +69,6 @@ VARIANTS = (
     Variant("external references: index, twins, claim", vary=_without_reference),
     Variant("audit events", unwritten=("events",)),
     Variant("journals and postings", unwritten=("journals", "postings")),
-    Variant("lots pinned to holds", unwritten=("hold_lots",)),
     Variant("an Idempotency-Key more on each create", vary=_with_key),
     Variant("waiting for the disk", "ALTER DATABASE variant SET synchronous_commit = off"),
 )
@@ -120,12 +120,13 @@ async def _compare(server: Scratch, variant: Variant) -> list[Run]:
         in_process.product(urls["variant"], seed.THE_ONE.ids, groups, variant.vary) as varied,
     ):
         both = {"unchanged": unchanged, "variant": varied}
+        used = {name: partial(backend_seconds, server.postmaster, name) for name in both}
         for number in range(-1, PAIRS):
             for name in sorted(both, reverse=number % 2 == 0):  # whoever is second may find a warmer machine
                 with _Unwritten(variant.unwritten if name == "variant" else ()):
                     run = await in_process.measure(
                         both[name], [seed.THE_ONE], run=f"{name[0]}{number}", clients=CLIENTS, groups=groups,
-                        seconds=SECONDS if number >= 0 else WARM_SECONDS, postmaster=server.postmaster,
+                        seconds=SECONDS if number >= 0 else WARM_SECONDS, database_seconds=used[name],
                     )  # fmt: skip
                 if number >= 0:
                     measured[name].append(run)

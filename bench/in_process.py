@@ -17,13 +17,13 @@ import asyncpg
 
 from bench import contract, seed
 from bench.figures import Run, percentile
-from bench.scratch import process_seconds
 from counterfoil.application import ids
 from counterfoil.application import requests as verbs
 from counterfoil.application.group_commit import GroupCommit, Limits
 from counterfoil.domain.access import Actor, Place, resolve_place
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payloads import Redemption
+from counterfoil.domain.refusals import OurFault
 from counterfoil.domain.requests import Decide, Request, State, Submit
 from counterfoil.settings import Settings
 from counterfoil.storage import database, organisations
@@ -183,7 +183,7 @@ async def measure(
     clients: int,
     seconds: float,
     groups: Groups,
-    postmaster: int | None = None,
+    database_seconds: Callable[[], float] = lambda: 0.0,
 ) -> Run:
     """Keep `clients` busy for some seconds. Client i belongs to organisation i, counted round."""
     places = [(org_id, each.members) for each in where for org_id in each.ids]
@@ -199,11 +199,14 @@ async def measure(
             count += 1
 
     commands, batches = groups.commands, groups.batches
-    database_before = process_seconds(postmaster) if postmaster else 0.0
+    database_before = database_seconds()
     cpu, started_at = time.process_time(), time.perf_counter()
-    await asyncio.gather(*(client(number) for number in range(clients)))
+    try:
+        await asyncio.gather(*(client(number) for number in range(clients)))
+    except OurFault as fault:
+        raise AssertionError(f"a batch failed: {groups.troubles[:3]}") from fault
     passed, cpu = time.perf_counter() - started_at, time.process_time() - cpu
-    database_cpu = process_seconds(postmaster) - database_before if postmaster else 0.0
+    database_cpu = database_seconds() - database_before
     if groups.troubles:
         raise AssertionError(f"the run is worth nothing: {groups.troubles[:3]}")
     times.sort()

@@ -171,7 +171,7 @@ async def _organisations_in_process(server: Scratch, url: str, report: Report) -
             for name, where in (("one organisation", seed.THE_ONE), ("64 organisations", seed.THE_MANY)):
                 run = await in_process.measure(
                     lifecycle, [where], run=f"f{number}", clients=CLIENTS, seconds=SECONDS_ALONE, groups=groups,
-                    postmaster=server.postmaster,
+                    database_seconds=server.cpu_seconds,
                 )  # fmt: skip
                 if number >= 0:
                     report.add(f"f {name}, in process", run)

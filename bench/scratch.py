@@ -37,6 +37,10 @@ class Scratch:
         text = (self.handle.data_dir / "cluster" / "postmaster.pid").read_text(encoding="utf-8")
         return int(text.split("\n", 1)[0])
 
+    def cpu_seconds(self) -> float:
+        """What the whole server has used so far."""
+        return process_seconds(self.postmaster)
+
     async def create(self, name: str, template: str = TEMPLATE) -> str:
         """A new database with the product's schema, or a copy of `template`; its address."""
         connection = await asyncpg.connect(self.handle.url)
@@ -86,6 +90,17 @@ async def prepare(scratch: Scratch) -> None:
     """Migrate the database that all others are copies of."""
     await scratch.create(TEMPLATE, "template0")
     await migrations.migrate(scratch.url(TEMPLATE))
+
+
+def backend_seconds(postmaster: int, name: str) -> float:
+    """The CPU seconds of the clients' connections to one database, without vacuum, checkpoints and the like."""
+    total = 0.0
+    for process in psutil.Process(postmaster).children():
+        title = " ".join(process.cmdline())
+        if f" {name} [local]" in title:
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def process_seconds(pid: int) -> float:

@@ -174,7 +174,7 @@ class Load:
 
     def __init__(self, scratch: Scratch, process: subprocess.Popen[bytes]) -> None:
         self._process = process
-        self._postmaster = scratch.postmaster
+        self._database = scratch
         self._runs = 0
 
     def _send(self, job: load.Job) -> load.Outcome:
@@ -206,9 +206,9 @@ class Load:
         )  # fmt: skip
         self._send(job)
         grouped = server.groups() if server.name == "serve" else (0.0, 0.0)
-        before = server.cpu_seconds(), process_seconds(self._postmaster)
+        before = server.cpu_seconds(), self._database.cpu_seconds()
         outcome = self._send(msgspec.structs.replace(job, seconds=seconds, run=f"m{self._runs}"))
-        after = server.cpu_seconds(), process_seconds(self._postmaster)
+        after = server.cpu_seconds(), self._database.cpu_seconds()
         ended = server.groups() if server.name == "serve" else (0.0, 0.0)
         transactions = ended[1] - grouped[1]
         each = 1e6 / outcome.count

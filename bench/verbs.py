@@ -47,7 +47,7 @@ async def _compare(server: scratch.Scratch, report: Report) -> None:
                 for name, lifecycle in (("product", product), ("by hand", by_hand)):
                     run = await in_process.measure(
                         lifecycle, [seed.THE_ONE], run=f"e{number}.{clients}", clients=clients, groups=groups,
-                        seconds=WARM_SECONDS if number < 0 else SECONDS, postmaster=server.postmaster,
+                        seconds=WARM_SECONDS if number < 0 else SECONDS, database_seconds=server.cpu_seconds,
                     )  # fmt: skip
                     if number >= 0:
                         report.add(f"e {name}, {clients} clients", run)

@@ -186,7 +186,7 @@ def test_wrong_sign_ins(guessed: Shop) -> None:
 def test_guesses_are_slowed_down(make_shop: Callable[..., Shop]) -> None:
     """After a few failures this login has to wait; the others, and who is known already, do not."""
     shop = make_shop()
-    shop.token(MAKER)
+    shop.create()
     answers = [shop.sign_in(CHECKER, f"guess {number}") for number in range(8)]
     statuses = [answer.status_code for answer in answers]
     assert statuses[:3] == [401] * 3

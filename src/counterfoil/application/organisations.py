@@ -6,7 +6,7 @@ import asyncio
 
 from counterfoil.domain.organisations import Organisation
 from counterfoil.storage import organisations
-from counterfoil.storage.database import Pool, acquire
+from counterfoil.storage.database import Pool, Tx, acquire
 
 
 class Organisations:
@@ -31,6 +31,13 @@ class Organisations:
         if task is None:
             task = self._loading[org_id] = asyncio.create_task(self._load(org_id))
         return await asyncio.shield(task)
+
+    async def current_within(self, tx: Tx, org_id: int) -> Organisation | None:
+        """The same for a verb: it loads on its own connection, so that it never waits for a second one."""
+        snapshot = self._snapshots.get(org_id) or await organisations.find_organisation(tx, org_id)
+        if snapshot is not None:
+            self._snapshots[org_id] = snapshot
+        return snapshot
 
     async def _load(self, org_id: int) -> Organisation | None:
         try:
@@ -57,3 +64,5 @@ class Organisations:
         snapshot = self._snapshots.get(org_id)
         if snapshot is not None and snapshot.version != version_seen:
             del self._snapshots[org_id]
+            for login in snapshot.credentials:  # one of them may belong to another organisation by now
+                self._logins.pop(login, None)

@@ -191,7 +191,7 @@ def _in_organisation(
     """Give the verb the snapshot; it compares its version with the database's under lock."""
 
     async def run_with_snapshot(tx: Tx, org_id: int, commands: Sequence[C]) -> Sequence[R]:
-        organisation = await organisations.current(org_id)
+        organisation = await organisations.current_within(tx, org_id)
         if organisation is None:
             raise AssertionError(f"organisation {org_id} went away under its callers (this is a bug)")
         return await run(tx, organisation, commands)

@@ -119,6 +119,21 @@ def _event_row(event: Event) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+def _shifted(block: str, shift: int) -> str:
+    return _PARAMETER.sub(lambda found: f"${int(found[1]) + shift}", block)
+
+
+@cache
+def _statement(touched: tuple[str, ...]) -> str:
+    """One statement of these blocks: all but the last as CTEs, each block's parameters after those before it."""
+    blocks, shift = [], 0
+    for name in touched:
+        blocks.append(_shifted(_SQL[name], shift))
+        shift += _WIDTHS[name]
+    first = [f"{name} AS (\n{block}\n)" for name, block in zip(touched, blocks[:-1], strict=False)]
+    return (f"WITH {', '.join(first)}\n" if first else "") + blocks[-1]
+
+
 async def write(tx: Tx, org_id: int, changes: Changes) -> None:
     """Write all changes of a batch; one round trip, none when there is nothing."""
     touched = tuple(name for name in _WIDTHS if getattr(changes, name))

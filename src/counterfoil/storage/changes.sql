@@ -93,3 +93,10 @@ WHERE k.org_id = $1 AND k.request_id = c.request_id
 INSERT INTO event (org_id, subject_id, event_id, kind, at, facts, personal, leaf_hash)
 SELECT $1, n.* FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::bytea[], $7::bytea[],
     $8::bytea[]) AS n
+
+-- name: refusals
+-- An audit line of a refused access. The same command may be run again after a lost connection: one line is enough.
+INSERT INTO event (org_id, subject_id, event_id, kind, at, facts, personal, leaf_hash)
+SELECT $1, n.* FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::bytea[], $7::bytea[],
+    $8::bytea[]) AS n
+ON CONFLICT DO NOTHING
