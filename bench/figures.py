@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from statistics import median
 from typing import Any, Literal
 
-AT_LEAST, AT_MOST = "≥", "≤"
-_REACHED: dict[str, Callable[[float, float], bool]] = {AT_LEAST: operator.ge, AT_MOST: operator.le}
+Sign = Literal["≥", "≤"]
+AT_LEAST: Sign = "≥"
+AT_MOST: Sign = "≤"
+_REACHED: dict[Sign, Callable[[float, float], bool]] = {AT_LEAST: operator.ge, AT_MOST: operator.le}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Run:
     database_cpu_us: float = 0.0
     group: float = 0.0  # commands per transaction, 0 where nothing is grouped
     load_cpu_us: float = 0.0  # of the load generator, which has to share the cores
+    others: float = 0.0  # cores that other programs on the machine kept busy meanwhile
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -55,9 +58,9 @@ class Report:
     def ratio(self, name: str, other: str, figure: str = "rate") -> float:
         """The median of the ratios round by round: what slows the whole machine slows both."""
         pairs = zip(self.rounds[name], self.rounds[other], strict=True)
-        return median(getattr(one, figure) / getattr(two, figure) for one, two in pairs)
+        return float(median(getattr(one, figure) / getattr(two, figure) for one, two in pairs))
 
-    def target(self, text: str, value: float, sign: Literal["≥", "≤"], bound: float) -> None:
+    def target(self, text: str, value: float, sign: Sign, bound: float) -> None:
         """Say what was to be reached."""
         self.targets.append(
             {"figure": text, "value": value, "target": f"{sign} {bound:g}", "reached": _REACHED[sign](value, bound)}
@@ -67,14 +70,14 @@ class Report:
         """A table of medians."""
         print(
             f"  {'':44}{'per second':>11}{'p50 ms':>9}{'p99 ms':>9}"
-            f"{'server µs':>11}{'database µs':>13}{'load µs':>9}{'group':>7}"
+            f"{'server µs':>11}{'database µs':>13}{'load µs':>9}{'group':>7}{'others':>8}"
         )
         for name in names:
-            run = replace(self.median(name))
+            run = self.median(name)
             group = f"{run.group:7.1f}" if run.group else f"{'–':>7}"
             print(
                 f"  {name:44}{run.rate:11,.0f}{run.p50_us / 1000:9.2f}{run.p99_us / 1000:9.2f}"
-                f"{run.server_cpu_us:11.0f}{run.database_cpu_us:13.0f}{run.load_cpu_us:9.0f}{group}",
+                f"{run.server_cpu_us:11.0f}{run.database_cpu_us:13.0f}{run.load_cpu_us:9.0f}{group}{run.others:8.2f}",
                 flush=True,
             )
 

@@ -17,6 +17,7 @@ import asyncpg
 
 from bench import contract, seed
 from bench.figures import Run, percentile
+from bench.scratch import machine_seconds
 from counterfoil.application import ids
 from counterfoil.application import requests as verbs
 from counterfoil.application.group_commit import GroupCommit, Limits
@@ -158,9 +159,7 @@ async def by_hand(url: str) -> AsyncIterator[Lifecycle]:
         request_id = ids.uuid7()
         mobile = f"91{contract.MOBILE_FIRST + member}"
         payload = _PAYLOAD.replace(b"MOBILE", mobile.encode()).replace(b"REFERENCE", reference.encode())
-        done = await pool.execute(
-            BY_HAND["submit"], org_id, request_id, mobile, 1000, seed.MAKER, reference, payload
-        )
+        done = await pool.execute(BY_HAND["submit"], org_id, request_id, mobile, 1000, seed.MAKER, reference, payload)
         if done != "INSERT 0 1":
             raise AssertionError(f"not submitted: {done}")
         seconds = time.perf_counter() - started_at
@@ -199,14 +198,15 @@ async def measure(
             count += 1
 
     commands, batches = groups.commands, groups.batches
-    database_before = database_seconds()
+    before = database_seconds(), machine_seconds()
     cpu, started_at = time.process_time(), time.perf_counter()
     try:
         await asyncio.gather(*(client(number) for number in range(clients)))
     except OurFault as fault:
         raise AssertionError(f"a batch failed: {groups.troubles[:3]}") from fault
     passed, cpu = time.perf_counter() - started_at, time.process_time() - cpu
-    database_cpu = database_seconds() - database_before
+    database_cpu = database_seconds() - before[0]
+    others = machine_seconds() - before[1] - cpu - database_cpu
     if groups.troubles:
         raise AssertionError(f"the run is worth nothing: {groups.troubles[:3]}")
     times.sort()
@@ -218,4 +218,5 @@ async def measure(
         server_cpu_us=cpu / len(times) * 1e6,
         database_cpu_us=database_cpu / len(times) * 1e6,
         group=(groups.commands - commands) / done if done else 0.0,
+        others=max(0.0, others) / passed,
     )

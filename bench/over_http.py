@@ -67,13 +67,13 @@ def creates_and_lifecycles(server: Scratch, report: Report) -> None:
                         report.add(f"c … times of its approval, {_clients(clients)}", rest[0])
     report.print_runs([name for name in report.rounds if name[0] in "abc"])
     at, alone = _clients(CLIENTS), _clients(1)
-    report.target("(b) creates/s, × yardstick", report.ratio(f"b create, {at}", f"a yardstick, {at}"), AT_LEAST, 0.5)
+    report.target("(b) creates/s, x yardstick", report.ratio(f"b create, {at}", f"a yardstick, {at}"), AT_LEAST, 0.5)
     report.target(
-        "(c) lifecycles/s, × yardstick's requests/s",
+        "(c) lifecycles/s, x yardstick's requests/s",
         report.ratio(f"c lifecycle, {at}", f"a yardstick, {at}"), AT_LEAST, 0.25,
     )  # fmt: skip
     report.target(
-        "(b) create p50 of one client, × yardstick",
+        "(b) create p50 of one client, x yardstick",
         report.ratio(f"b create, {alone}", f"a yardstick, {alone}", "p50_us"), AT_MOST, 3,
     )  # fmt: skip
     report.notes += [f"(b, c) {each}" for each in uvloop.run(seed.broken_rules(url))]
@@ -91,7 +91,9 @@ def _request_ids(stored: int) -> list[str]:
     return [str(UUID(md5(str(number).encode(), usedforsecurity=False).hexdigest())) for number in numbers]
 
 
-def _read_round(load: Load, ours: Server, callers: Sequence[contract.Caller], stored: int, report: Report | None) -> None:
+def _read_round(
+    load: Load, ours: Server, callers: Sequence[contract.Caller], stored: int, report: Report | None
+) -> None:
     paths = {
         "get one": [f"{contract.LIST_PATH}/{each}" for each in _request_ids(stored)],
         "first page of the pending": [PENDING_PAGE],
@@ -118,7 +120,7 @@ def reads_among_a_million(server: Scratch, report: Report) -> None:
     _read(server, report, (STORED, STORED_LARGE), 5)
     name = "d first page of the pending among {:,}, 1 client"
     ratio = report.ratio(name.format(STORED_LARGE), name.format(STORED), "p50_us")
-    report.target("(d) p50 of the pending page among 1 M, × among 1 k", ratio, AT_MOST, 1.5)
+    report.target("(d) p50 of the pending page among 1 M, x among 1 k", ratio, AT_MOST, 1.5)
 
 
 def _read(server: Scratch, report: Report, sizes: Sequence[int], rounds: int) -> None:
@@ -157,7 +159,7 @@ def organisations(server: Scratch, report: Report) -> None:
     report.print_runs([name for name in report.rounds if name.startswith("f ")])
     for where in ("over HTTP", "in process"):
         ratio = report.ratio(f"f 64 organisations, {where}", f"f one organisation, {where}")
-        report.target(f"(f) 64 organisations of one client, × one of 64, {where}", ratio, AT_LEAST, 0.3)
+        report.target(f"(f) 64 organisations of one client, x one of 64, {where}", ratio, AT_LEAST, 0.3)
     report.notes += [f"(f) {each}" for each in uvloop.run(seed.broken_rules(url))]
     uvloop.run(server.drop("organisations"))
 

@@ -103,6 +103,12 @@ def backend_seconds(postmaster: int, name: str) -> float:
     return total
 
 
+def machine_seconds() -> float:
+    """The CPU seconds that everything on this machine has used so far."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0)
+
+
 def process_seconds(pid: int) -> float:
     """The CPU seconds of a process, its living descendants and its dead children."""
     root = psutil.Process(pid)

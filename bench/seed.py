@@ -92,6 +92,6 @@ async def broken_rules(url: str) -> list[str]:
     connection = await asyncpg.connect(url)
     try:
         rows = await connection.fetch(_statements()["check"])
-        return [f"{row['times']} × {row['broken']}" for row in rows]
+        return [f"{row['times']} x {row['broken']}" for row in rows]
     finally:
         await connection.close()

@@ -21,7 +21,7 @@ import msgspec
 
 from bench import contract, load, seed
 from bench.figures import Run
-from bench.scratch import Scratch, process_seconds
+from bench.scratch import Scratch, machine_seconds, process_seconds
 from counterfoil.application.keys import load_or_create_keys
 from counterfoil.settings import Settings, as_environment, load_settings
 
@@ -161,9 +161,7 @@ def _await_ready(server: Server) -> None:
             server.call("GET", "/readyz")
         except (OSError, LoadFailed) as error:
             if time.monotonic() > give_up_at or server.processes[0].poll() is not None:
-                raise LoadFailed(
-                    f"{server.name} does not start ({error}): {server.log.read_text()[-2000:]}"
-                ) from None
+                raise LoadFailed(f"{server.name} does not start ({error}): {server.log.read_text()[-2000:]}") from None
             time.sleep(0.05)
         else:
             return
@@ -206,11 +204,12 @@ class Load:
         )  # fmt: skip
         self._send(job)
         grouped = server.groups() if server.name == "serve" else (0.0, 0.0)
-        before = server.cpu_seconds(), self._database.cpu_seconds()
+        before = server.cpu_seconds(), self._database.cpu_seconds(), machine_seconds()
         outcome = self._send(msgspec.structs.replace(job, seconds=seconds, run=f"m{self._runs}"))
-        after = server.cpu_seconds(), self._database.cpu_seconds()
+        after = server.cpu_seconds(), self._database.cpu_seconds(), machine_seconds()
         ended = server.groups() if server.name == "serve" else (0.0, 0.0)
         transactions = ended[1] - grouped[1]
+        ours = outcome.cpu_seconds + after[0] - before[0] + after[1] - before[1]
         each = 1e6 / outcome.count
         return [
             Run(
@@ -221,6 +220,7 @@ class Load:
                 database_cpu_us=(after[1] - before[1]) * each,
                 group=(ended[0] - grouped[0]) / transactions if transactions else 0.0,
                 load_cpu_us=outcome.cpu_seconds * each,
+                others=max(0.0, after[2] - before[2] - ours) / outcome.seconds,
             )
             for p50, p99 in zip(outcome.p50_us, outcome.p99_us, strict=True)
         ]
@@ -229,9 +229,7 @@ class Load:
 @contextmanager
 def load_generator(scratch: Scratch) -> Iterator[Load]:
     """The load generator, waiting for jobs."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    process = subprocess.Popen([sys.executable, "-m", "bench.load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         yield Load(scratch, process)
     finally:

@@ -24,9 +24,9 @@ def compare_with_hand_written(server: scratch.Scratch, report: Report) -> None:
     for clients, bound in ((64, 1.0), (8, None), (1, 0.25)):
         ratio = report.ratio(f"e product, {clients} clients", f"e by hand, {clients} clients")
         if bound is None:
-            print(f"  at {clients}: {ratio:.2f} × the way by hand")
+            print(f"  at {clients}: {ratio:.2f} x the way by hand")
         else:
-            report.target(f"(e) lifecycles/s in process at {clients}, × by hand", ratio, AT_LEAST, bound)
+            report.target(f"(e) lifecycles/s in process at {clients}, x by hand", ratio, AT_LEAST, bound)
 
 
 async def _compare(server: scratch.Scratch, report: Report) -> None:

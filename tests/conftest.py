@@ -45,9 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     _end_abandoned_runs()
     config.stash[RUN] = Path(tempfile.mkdtemp(prefix=RUN_PREFIX))
-    config.stash[RUN].chmod(
-        0o711
-    )  # as root, the servers' account must get at their folders, which are private
+    config.stash[RUN].chmod(0o711)  # as root, the servers' account must get at their folders, which are private
     config.stash[RUN_LOCK] = _try_lock(config.stash[RUN])
 
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, Final
 
-# Every lot as its postings tell it.
-_LOTS = """
+# Every question may use `moved`: each lot as its postings tell it.
+_MOVED: Final = """
 WITH moved AS (
     SELECT p.org_id, j.member_id, p.lot_id,
         coalesce(sum(p.points) FILTER (WHERE p.source = 'issued'), 0) AS issued,
@@ -28,23 +28,20 @@ WITH moved AS (
 """
 
 QUESTIONS: Final[Mapping[str, str]] = {
-    "lots are what their postings say": _LOTS
-    + """
+    "lots are what their postings say": """
         SELECT l.org_id, l.lot_id, l.points, l.remaining, l.held, m.issued, m.available, m.held AS held_by_postings
         FROM lot l FULL JOIN moved m USING (org_id, member_id, lot_id)
         WHERE l.lot_id IS NULL OR m.lot_id IS NULL OR l.points <> m.issued OR l.held <> m.held
            OR l.remaining <> m.available + m.held
         """,
-    "balances are what the postings say": _LOTS
-    + """
+    "balances are what the postings say": """
         SELECT m.org_id, m.member_id, m.available, m.held, t.available AS by_postings, t.held AS held_by_postings
         FROM member m LEFT JOIN (
             SELECT org_id, member_id, sum(available) AS available, sum(held) AS held FROM moved GROUP BY 1, 2
         ) t USING (org_id, member_id)
         WHERE m.available <> coalesce(t.available, 0) OR m.held <> coalesce(t.held, 0)
         """,
-    "issued = redeemed + expired + available + held": _LOTS
-    + """
+    "issued = redeemed + expired + available + held": """
         SELECT m.org_id, m.member_id, sum(t.issued) AS issued
         FROM member m JOIN moved t USING (org_id, member_id)
         GROUP BY m.org_id, m.member_id, m.available, m.held
@@ -188,7 +185,9 @@ QUESTIONS: Final[Mapping[str, str]] = {
 async def broken(connection: Any) -> list[str]:
     """One line for every row that breaks a rule."""
     found = [
-        f"{rule}: {dict(row)}" for rule, question in QUESTIONS.items() for row in await connection.fetch(question)
+        f"{rule}: {dict(row)}"
+        for rule, question in QUESTIONS.items()
+        for row in await connection.fetch(_MOVED + question)
     ]
     for row in await connection.fetch("SELECT * FROM event"):
         found.extend(f"{problem}: {row['kind']} of {row['subject_id']}" for problem in _forged(row))

@@ -31,16 +31,16 @@ class Seen:
     faults: list[BaseException] = field(default_factory=list)
     queued: int = 0
 
-    def batch(self, verb: str, size: int) -> None:
+    def batch(self, verb: str, size: int) -> None:  # noqa: ARG002
         self.batches.append(size)
 
-    def waiting(self, verb: str, change: int) -> None:
+    def waiting(self, verb: str, change: int) -> None:  # noqa: ARG002
         self.queued += change
 
-    def retry(self, verb: str, reason: str) -> None:
+    def retry(self, verb: str, reason: str) -> None:  # noqa: ARG002
         self.retries[reason] += 1
 
-    def fault(self, verb: str, error: BaseException) -> None:
+    def fault(self, verb: str, error: BaseException) -> None:  # noqa: ARG002
         self.faults.append(error)
 
 
@@ -76,9 +76,7 @@ async def a_worker(url: str, *, pool_size: int = 4, limits: Limits | None = None
     pool = await open_pool(url, size=pool_size)
     organisations, seen = Organisations(pool), Seen()
 
-    def queue(
-        verb: str, run: Callable[[Tx, Organisation, Sequence[C]], Awaitable[Sequence[R]]]
-    ) -> GroupCommit[C, R]:
+    def queue(verb: str, run: Callable[[Tx, Organisation, Sequence[C]], Awaitable[Sequence[R]]]) -> GroupCommit[C, R]:
         async def in_organisation(tx: Tx, org_id: int, commands: Sequence[C]) -> Sequence[R]:
             found = await organisations.current(org_id)
             assert found is not None

@@ -158,7 +158,9 @@ async def test_an_approved_request_leaves_a_whole_story(house: House) -> None:
     assert row["redemption_id"] == done.outcome.redemption_id
     assert (row["request_id"], row["member_id"], row["points"]) == (request.request_id, MEMBER, 100_000)
     assert (row["external_reference"], row["till_login"]) == ("ACR-583523332039150121", "ind.1")
-    kinds = await house.connection.fetch("SELECT kind FROM journal WHERE request_id = $1 ORDER BY at", request.request_id)
+    kinds = await house.connection.fetch(
+        "SELECT kind FROM journal WHERE request_id = $1 ORDER BY at", request.request_id
+    )
     assert [each["kind"] for each in kinds] == ["place", "capture"]
 
 

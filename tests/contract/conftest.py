@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.contract.serving import Serve, fetch
+from tests.contract.serving import Serve, broken_rules, fetch
 from tests.contract.shop import Member, Shop
 
 MEMBERS = 1500
@@ -20,7 +20,7 @@ _org_ids = count(700_000)
 
 @pytest.fixture(scope="session")
 def service(server: Any) -> Iterator[Serve]:
-    """`counterfoil serve` on a migrated database of its own. It must end well, and have logged no secret."""
+    """`counterfoil serve` on a migrated database of its own. It must end well, with a sound ledger and no secret in its log."""
     name = f"contract_{uuid4().hex}"
     fetch(server.url, f'CREATE DATABASE "{name}" TEMPLATE "{server.template}"')
     folder = Path(tempfile.mkdtemp(prefix="contract-"))
@@ -34,6 +34,7 @@ def service(server: Any) -> Iterator[Serve]:
         assert ended == 0
         assert serve.logged_faults() == []
         assert serve.logged_secrets() == []
+        assert broken_rules(serve) == []
     finally:
         fetch(server.url, f'DROP DATABASE "{name}" WITH (FORCE)')
         shutil.rmtree(folder)

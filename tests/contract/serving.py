@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import asyncpg
 import httpx
 
 from counterfoil.application import keys
+from tests import invariants
 
 START_SECONDS = 60
 STOP_SECONDS = 45
@@ -146,10 +147,18 @@ def fetch(url: str, sql: str, *arguments: object) -> list[Any]:
         return thread.submit(asyncio.run, run()).result()
 
 
-def execute_each(url: str, statements: Sequence[str]) -> None:
-    """Each statement for itself, outside a transaction."""
-    for statement in statements:
-        fetch(url, statement)
+def broken_rules(serve: Serve) -> list[str]:
+    """What in the database breaks a rule that must always hold (design.md §10)."""
+
+    async def run() -> list[str]:
+        connection = await asyncpg.connect(serve.database_url)
+        try:
+            return await invariants.broken(connection)
+        finally:
+            await connection.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, run()).result()
 
 
 def _first_line(process: subprocess.Popen[bytes]) -> bytes:

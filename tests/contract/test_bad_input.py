@@ -98,6 +98,8 @@ BAD_JSON: dict[str, Callable[[dict[str, Any]], bytes]] = {
     "1e-400": lambda body: put_in(body, "1e-400"),
     "1e999999999": lambda body: put_in(body, "1e999999999"),
     "1e99999999999999999999": lambda body: put_in(body, "1e99999999999999999999"),
+    "1e301": lambda body: put_in(body, "1e301"),
+    "0e999999": lambda body: put_in(body, "0e999999"),
     "400 digits": lambda body: put_in(body, "9" * 400),
     "100000 digits": lambda body: put_in(body, "9" * 100_000),
     "100000 decimals": lambda body: put_in(body, "0." + "9" * 100_000),
@@ -142,7 +144,7 @@ def test_bad_json_elsewhere(shop: Shop, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", ["[" * 40 + "]" * 40, str(10**30), "-" + str(10**300), "1e300", "1e-300", "0." + "1" * 300, '"\\ud83d\\ude00"']
+    "raw", ["[" * 40 + "]" * 40, str(10**30), "-" + str(10**298), "1e300", "1e-300", "0." + "1" * 300, '"\\ud83d\\ude00"']
 )
 def test_not_bad_at_all(shop: Shop, raw: str) -> None:
     """Just inside the limits: kept as it is."""

@@ -21,7 +21,7 @@ C = TypeVar("C")
 R = TypeVar("R")
 
 _CLASH_TRIES = 5
-_LOST_TRIES = 40
+_PATIENCE_DIVISOR = 4  # to find out which command of a blocked batch waits takes less than to see that one does
 
 
 class Watch(Protocol):
@@ -42,12 +42,16 @@ class Watch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of the queues: waiting commands per organisation, commands per batch, time on a locked row."""
+    """Bounds of the queues: waiting commands per organisation, commands per batch, time on a locked row.
+
+    `lost_seconds` is how long a batch is tried again while the database is away.
+    """
 
     queue_max: int = 1000
     batch_max: int = 128
     lock_timeout_ms: int = 2000
     in_flight_max: int = 1
+    lost_seconds: float = 20.0
 
 
 @dataclass(slots=True)
@@ -103,24 +107,30 @@ class GroupCommit(Generic[C, R]):
                 size = min(len(queue.waiting), self._limits.batch_max)
                 batch = [queue.waiting.popleft() for _ in range(size)]
                 self._watch.waiting(self._verb, -size)
-                await self._execute(org_id, batch)
+                await self._execute(org_id, batch, self._limits.lock_timeout_ms)
         finally:
             queue.in_flight -= 1
             if not queue.waiting and queue.in_flight == 0:
                 self._queues.pop(org_id, None)
 
-    async def _execute(self, org_id: int, batch: Sequence[tuple[C, asyncio.Future[R]]]) -> None:
+    async def _execute(self, org_id: int, batch: Sequence[tuple[C, asyncio.Future[R]]], lock_timeout_ms: int) -> None:
         """Run one batch to its end: outcomes to the callers, or halves of it when it cannot commit."""
         self._watch.batch(self._verb, len(batch))
         try:
-            outcomes = await self._commit(org_id, [command for command, _ in batch])
+            outcomes = await self._commit(org_id, [command for command, _ in batch], lock_timeout_ms)
+        except database.LOST as error:  # nobody's command is at fault, so halves would fare no better
+            for _, future in batch:
+                self._answer(future, self._explain(error))
+            return
         except Exception as error:  # noqa: BLE001 - whatever it is, it must hurt one command only
-            if len(batch) > 1:
-                middle = len(batch) // 2
-                await self._execute(org_id, batch[:middle])
-                await self._execute(org_id, batch[middle:])
+            if len(batch) == 1:
+                self._answer(batch[0][1], self._explain(error))
                 return
-            self._answer(batch[0][1], self._explain(error))
+            if isinstance(error, database.BLOCKED):
+                lock_timeout_ms = self._limits.lock_timeout_ms // _PATIENCE_DIVISOR
+            middle = len(batch) // 2
+            await self._execute(org_id, batch[:middle], lock_timeout_ms)
+            await self._execute(org_id, batch[middle:], lock_timeout_ms)
             return
         for (_, future), outcome in zip(batch, outcomes, strict=True):
             if not future.done():
@@ -132,23 +142,24 @@ class GroupCommit(Generic[C, R]):
             future.set_exception(error)
 
     def _explain(self, error: Exception) -> Exception:
-        if isinstance(error, database.BLOCKED):
+        if isinstance(error, (*database.BLOCKED, *database.CLASH)):
             return Busy("somebody else is changing the same rows: send the same call again", retry_after_seconds=1)
-        if isinstance(error, (*database.LOST, *database.CLASH)):
+        if isinstance(error, database.LOST):
             return Busy("the database is not answering: send the same call again", retry_after_seconds=2)
         self._watch.fault(self._verb, error)
         return OurFault("the service failed to carry this out; nothing was changed")
 
-    async def _commit(self, org_id: int, commands: Sequence[C]) -> Sequence[R]:
+    async def _commit(self, org_id: int, commands: Sequence[C], lock_timeout_ms: int) -> Sequence[R]:
         """One transaction; again after a clash, and with the same ids after a lost connection.
 
         After a lost connection it is not known whether COMMIT arrived: the verb finds its own event ids
         under lock and then answers what was written.
         """
         clashes = losses = 0
+        give_up_at = asyncio.get_running_loop().time() + self._limits.lost_seconds
         while True:
             try:
-                async with database.transaction(self._pool, lock_timeout_ms=self._limits.lock_timeout_ms) as tx:
+                async with database.transaction(self._pool, lock_timeout_ms=lock_timeout_ms) as tx:
                     return await self._run(tx, org_id, commands)
             except database.CLASH:
                 clashes += 1
@@ -159,6 +170,6 @@ class GroupCommit(Generic[C, R]):
             except database.LOST:
                 losses += 1
                 self._watch.retry(self._verb, "lost")
-                if losses >= _LOST_TRIES:
+                if asyncio.get_running_loop().time() >= give_up_at:
                     raise
                 await asyncio.sleep(min(0.05 * 2**losses, 0.5))

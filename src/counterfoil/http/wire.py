@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -18,6 +18,8 @@ from counterfoil.domain.refusals import InvalidPayload
 from counterfoil.domain.requests import WIRE_STATE, Request
 
 DEPTH_MAX: Final = 64
+NUMBER_LENGTH_MAX: Final = 400
+MAGNITUDE_MAX: Final = 300  # digits before the point, or zeros after it: what a reader's double can hold
 encode = msgspec.json.Encoder(decimal_format="number").encode
 # For digests that must not depend on the order in which a client writes keys.
 encode_sorted = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
@@ -143,16 +145,23 @@ def _no_constant(name: str) -> Any:
     raise InvalidPayload(f"{name} is not a JSON number: send a finite one")
 
 
+def _out_of_range() -> InvalidPayload:
+    return InvalidPayload("a number in the body is out of range: send plain digits")
+
+
 def _decimal(text: str) -> Decimal:
-    number = Decimal(text)
-    if abs(number.adjusted()) > 400 or len(text) > 400:
-        raise InvalidPayload("a number in the body is out of range: send plain digits")
+    try:
+        number = Decimal(text) if len(text) <= NUMBER_LENGTH_MAX else None
+    except InvalidOperation:  # an exponent that even Decimal cannot hold
+        number = None
+    if number is None or abs(number.adjusted()) > MAGNITUDE_MAX:
+        raise _out_of_range()
     return number
 
 
 def _integer(text: str) -> int:
-    if len(text) > 400:
-        raise InvalidPayload("a number in the body is out of range: send plain digits")
+    if len(text) > MAGNITUDE_MAX:
+        raise _out_of_range()
     return int(text)
 
 
