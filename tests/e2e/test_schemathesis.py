@@ -5,6 +5,7 @@ a till alone, and as nobody.
 """
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +18,6 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, CheckFunction
-from schemathesis.core.errors import InvalidSchema
 from schemathesis.core.result import Ok
 from tests.contract.serving import Serve, broken_rules, fetch
 from tests.contract.shop import BOTH, Member, Shop
@@ -104,12 +104,10 @@ def run(serve: Serve, label: str, headers: dict[str, str], *, examples: int) -> 
     }
     for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
         try:
-            strategy = operation.as_strategy(generation_mode=mode)
-            _run(strategy, headers, checks, examples)
-        except InvalidSchema:
-            raise
+            _run(operation.as_strategy(generation_mode=mode), headers, checks, examples)
         except Exception as error:
-            if "Impossible to generate negative" not in str(error):
+            # Some calls have nothing that could be wrong.
+            if "negative" not in str(error).lower() or "impossible" not in str(error).lower():
                 raise
 
 
@@ -120,7 +118,13 @@ def _run(strategy: Any, headers: dict[str, str], checks: list[CheckFunction], ex
     )  # fmt: skip
     @given(case=strategy)
     def call(case: Any) -> None:
-        # What is generated for these headers counts as well, where it can be sent; ours make the call a caller's.
-        case.call_and_validate(headers=headers, checks=checks, timeout=30)
+        sent = dict(headers)
+        if case.meta is not None and case.meta.generation.mode == GenerationMode.NEGATIVE:
+            # What was made wrong must stay wrong: ours would put it right.
+            made = {name.lower(): value for name, value in (case.headers or {}).items()}
+            number = made.get("x-cap-api-auth-org-id")
+            if number is None or not re.fullmatch("[0-9]{1,19}", str(number)):
+                sent.pop("X-CAP-API-AUTH-ORG-ID", None)
+        case.call_and_validate(headers=sent, checks=checks, timeout=30)
 
     call()

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from importlib.resources import files
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
-from rich.syntax import Syntax
+from rich.text import Text
 
 from counterfoil.settings import load_settings
 
@@ -88,14 +89,16 @@ class Service:
             lines.append(f'-H "X-CAP-UI-AUTH-TOKEN: ${token_name}"')
         if body is not None:
             lines += ["-H 'Content-Type: application/json'", f"-d '{json.dumps(body, indent=2)}'"]
-        self.console.print(Syntax(" \\\n  ".join(lines), "bash", background_color="default", word_wrap=True))
+        self.show_command(" \\\n  ".join(lines))
+
+    def show_command(self, command: str) -> None:
+        """Print a command without wrapping it: it must survive being copied."""
+        self.console.print(Text(command, style="cyan"), soft_wrap=True)
 
     def show(self, answered: Answered) -> None:
         """Print an answer."""
         self.console.print(f"[dim]HTTP {answered.status}")
-        self.console.print(
-            Syntax(json.dumps(answered.body, indent=2), "json", background_color="default", word_wrap=True)
-        )
+        self.console.print_json(json.dumps(answered.body), indent=2)
 
 
 def demo(*, once: bool = False) -> int:
@@ -107,6 +110,7 @@ def demo(*, once: bool = False) -> int:
         Stop after the last step; the exit status is 0 only if every step was right.
     """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    signal.signal(signal.SIGTERM, _end)
     try:
         with _folder() as folder, _serving(folder, console) as service:
             _walk(service)
@@ -122,6 +126,11 @@ def demo(*, once: bool = False) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    """SIGTERM unwinds like Ctrl-C does, so that the service and its folder go too."""
+    raise SystemExit(143)
 
 
 def _check(right: bool, what: str) -> None:  # noqa: FBT001 - reads like assert
@@ -307,7 +316,7 @@ def _sign_in(service: Service, name: str, user_name: str, password: str, title: 
         f"  -H 'Content-Type: application/json' -d '{json.dumps(body)}' \\\n"
         '  | python3 -c \'import json, sys; print(json.load(sys.stdin)["data"]["token"])\')'
     )
-    service.console.print(Syntax(command, "bash", background_color="default", word_wrap=True))
+    service.show_command(command)
     answered = service.call("POST", "/counterfoil/v1/ui-token", body=body, organisation=False)
     _check(answered.status == 200, f"{user_name} could not sign in: {answered.body}")
     token: str = answered.body["data"]["token"]

@@ -10,6 +10,7 @@ from cyclopts import App
 from counterfoil.application.keys import KeysUnusable
 from counterfoil.cli.supervisor import CannotServe
 from counterfoil.settings import WrongSetting
+from counterfoil.storage.database import UNUSABLE
 from counterfoil.storage.embedded import EmbeddedError
 from counterfoil.storage.migrations import MigrationError
 from counterfoil.storage.privileges import UnusableRole
@@ -36,5 +37,6 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except _EXPECTED as error:
-        print(f"counterfoil: {error}", file=sys.stderr)  # noqa: T201 - the command's own output
-        sys.exit(1)
+        sys.exit(f"counterfoil: {error}")
+    except UNUSABLE as error:
+        sys.exit(f"counterfoil: the database cannot be used: {error or type(error).__name__}")

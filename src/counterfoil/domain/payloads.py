@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from counterfoil.domain.organisations import Host
-from counterfoil.domain.refusals import BadHeaders, InvalidPayload, Refusal, TypeNotSupported
+from counterfoil.domain.refusals import BadHeaders, BadUri, InvalidPayload, Refusal, TypeNotSupported
 
 TASK: Final = "payload.IntouchAPITask-Payload"
 POINTS_MAX: Final = 999_999_999_999_999  # thousandths: twelve digits before the point
@@ -157,7 +157,10 @@ def read_call(kind: str, envelope: Mapping[str, Any]) -> Mapping[str, Any]:
         raise InvalidPayload(f"{TASK}.method must be {' or '.join(methods)} for {kind}", f"{TASK}.method")
     for field in ("pathParams", "queryParams"):
         for name, value in _object(call.get(field) or {}, f"{TASK}.{field}").items():
-            _text(value, f"{TASK}.{field}.{name}")
+            if not isinstance(value, str | int | Decimal | None):
+                raise BadUri(
+                    f"{TASK}.{field}.{name} must be a string, to be put into the address", f"{TASK}.{field}.{name}"
+                )
     _check_headers(_object(call.get("headers"), f"{TASK}.headers"))
     _object(call.get("body"), f"{TASK}.body")
     return call

@@ -23,7 +23,6 @@ from counterfoil.domain.payloads import TASK, Redemption, points_text
 from counterfoil.domain.points import Hold, Journal, MemberAccount
 from counterfoil.domain.refusals import (
     InvalidPayload,
-    NobodyCanCheck,
     Refusal,
 )
 

@@ -52,7 +52,7 @@ async def balance_by_id(context: Context, call: Call) -> Answer:
 
 
 async def balance_by_identifier(context: Context, call: Call) -> Answer:
-    """GET /v2/customers/lookup/points/balance?identifierName=…&identifierValue=…"""
+    """GET /v2/customers/lookup/points/balance, by identifierName and identifierValue."""
     name, value = call.query_value("identifierName"), call.query_value("identifierValue")
     if name not in _IDENTIFIERS:
         raise InvalidPayload(f"identifierName must be one of {', '.join(_IDENTIFIERS)}", "identifierName")

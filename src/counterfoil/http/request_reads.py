@@ -97,12 +97,12 @@ def _data(context: Context, organisation: Organisation, stored: StoredRequest) -
     return wire.request_data(organisation, request, payload)
 
 
-def _number(call: Call, name: str, maximum: int) -> int | None:
+def _number(call: Call, name: str, maximum: int, minimum: int = 0) -> int | None:
     text = call.query_value(name) or ""
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= maximum):
-        raise InvalidPayload(f"{name} must be a whole number from 0 to {maximum}", name)
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and minimum <= int(text) <= maximum):
+        raise InvalidPayload(f"{name} must be a whole number from {minimum} to {maximum}", name)
     return int(text)
 
 
@@ -149,10 +149,7 @@ def read_query(call: Call, organisation: Organisation) -> ListQuery:
     order = (call.query_value("sortOrder") or "desc").lower()
     if order not in ("asc", "desc"):
         raise BadSortOrder("sortOrder must be asc or desc", "sortOrder")
-    limit = _number(call, "limit", _LIMIT_MAX)
-    if limit == 0:
-        raise InvalidPayload(f"limit must be a whole number from 1 to {_LIMIT_MAX}", "limit")
-    limit = limit or _LIMIT_DEFAULT
+    limit = _number(call, "limit", _LIMIT_MAX, 1) or _LIMIT_DEFAULT
     kind = call.query_value("requestType")
     since, until = _bounds(_day(call, "startDate"), _day(call, "endDate"), ZoneInfo(organisation.wire_time_zone))
     return ListQuery(

@@ -159,9 +159,7 @@ async def _fetch(context: Context, organisation: Organisation, request_id: UUID)
 
 def opened(context: Context, organisation: Organisation, stored: StoredRequest, request: Request) -> bytes:
     """The stored call with its header values put back."""
-    return wire.encode(
-        _with_headers(context, organisation, request.request_id, request.payload, stored.sealed_headers)
-    )
+    return wire.encode(_with_headers(context, organisation, request.request_id, request.payload, stored.sealed_headers))
 
 
 def _with_headers(

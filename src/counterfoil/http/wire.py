@@ -222,8 +222,6 @@ def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
     """The paths at which two JSON values differ; a key that is not there differs from null."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in sorted(before.keys() | after.keys()):
-            yield from differences(
-                before.get(key, UNSET), after.get(key, UNSET), f"{path}.{key}" if path else key
-            )
+            yield from differences(before.get(key, UNSET), after.get(key, UNSET), f"{path}.{key}" if path else key)
     elif before != after:
         yield path

@@ -28,6 +28,8 @@ LOST = (
     OSError,
     asyncio.TimeoutError,
 )
+# What an operator must put right before a command can work: address, password, rights, a server that is away.
+UNUSABLE = (*LOST, asyncpg.PostgresError)
 # Another transaction was in the way: load again and decide again.
 CLASH = (asyncpg.UniqueViolationError, asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 # A row stayed locked by somebody else for the whole lock_timeout, or a statement took too long.
