@@ -25,6 +25,7 @@ class Run:
     database_cpu_us: float = 0.0
     group: float = 0.0  # commands per transaction, 0 where nothing is grouped
     load_cpu_us: float = 0.0  # of the load generator, which has to share the cores
+    count: int = 0
     others: float = 0.0  # cores that other programs on the machine kept busy meanwhile
 
 
@@ -45,6 +46,7 @@ class Report:
     settings: dict[str, Any] = field(default_factory=dict)
     rounds: dict[str, list[Run]] = field(default_factory=dict)
     targets: list[dict[str, Any]] = field(default_factory=list)
+    costs: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def add(self, name: str, run: Run) -> None:
@@ -69,14 +71,14 @@ class Report:
     def print_runs(self, names: Sequence[str]) -> None:
         """A table of medians."""
         print(
-            f"  {'':44}{'per second':>11}{'p50 ms':>9}{'p99 ms':>9}"
+            f"  {'':54}{'per second':>11}{'p50 ms':>9}{'p99 ms':>9}"
             f"{'server µs':>11}{'database µs':>13}{'load µs':>9}{'group':>7}{'others':>8}"
         )
         for name in names:
             run = self.median(name)
-            group = f"{run.group:7.1f}" if run.group else f"{'–':>7}"
+            group = f"{run.group:7.1f}" if run.group else f"{'-':>7}"
             print(
-                f"  {name:44}{run.rate:11,.0f}{run.p50_us / 1000:9.2f}{run.p99_us / 1000:9.2f}"
+                f"  {name:54}{run.rate:11,.0f}{run.p50_us / 1000:9.2f}{run.p99_us / 1000:9.2f}"
                 f"{run.server_cpu_us:11.0f}{run.database_cpu_us:13.0f}{run.load_cpu_us:9.0f}{group}{run.others:8.2f}",
                 flush=True,
             )

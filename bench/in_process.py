@@ -218,5 +218,6 @@ async def measure(
         server_cpu_us=cpu / len(times) * 1e6,
         database_cpu_us=database_cpu / len(times) * 1e6,
         group=(groups.commands - commands) / done if done else 0.0,
+        count=len(times),
         others=max(0.0, others) / passed,
     )

@@ -147,11 +147,11 @@ async def sample(callers: list[contract.Caller], seconds: float) -> Profile:
     lifespan = asyncio.create_task(app({"type": "lifespan"}, inbox.get, told))
     await inbox.put({"type": "lifespan.startup"})
     await started.wait()
-    await _lifecycles(app, callers, 1.0, "warm")
+    await _lifecycles(app, callers, 1.0, f"w{os.getpid()}")
     sampler = Sampler()
     cpu, started_at = time.process_time(), time.perf_counter()
     sampler.start()
-    count = await _lifecycles(app, callers, seconds, "run")
+    count = await _lifecycles(app, callers, seconds, f"r{os.getpid()}")
     sampler.stop()
     passed, cpu = time.perf_counter() - started_at, time.process_time() - cpu
     await inbox.put({"type": "lifespan.shutdown"})

@@ -220,6 +220,7 @@ class Load:
                 database_cpu_us=(after[1] - before[1]) * each,
                 group=(ended[0] - grouped[0]) / transactions if transactions else 0.0,
                 load_cpu_us=outcome.cpu_seconds * each,
+                count=outcome.count,
                 others=max(0.0, after[2] - before[2] - ours) / outcome.seconds,
             )
             for p50, p99 in zip(outcome.p50_us, outcome.p99_us, strict=True)

@@ -182,13 +182,15 @@ QUESTIONS: Final[Mapping[str, str]] = {
 }
 
 
+_ALL: Final = _MOVED + " UNION ALL ".join(
+    f"SELECT $rule${rule}$rule$ AS rule, to_json(broken)::text AS row FROM ({question}) broken"  # noqa: S608
+    for rule, question in QUESTIONS.items()
+)
+
+
 async def broken(connection: Any) -> list[str]:
     """One line for every row that breaks a rule."""
-    found = [
-        f"{rule}: {dict(row)}"
-        for rule, question in QUESTIONS.items()
-        for row in await connection.fetch(_MOVED + question)
-    ]
+    found = [f"{row['rule']}: {row['row']}" for row in await connection.fetch(_ALL)]
     for row in await connection.fetch("SELECT * FROM event"):
         found.extend(f"{problem}: {row['kind']} of {row['subject_id']}" for problem in _forged(row))
     return found

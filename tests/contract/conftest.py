@@ -20,7 +20,10 @@ _org_ids = count(700_000)
 
 @pytest.fixture(scope="session")
 def service(server: Any) -> Iterator[Serve]:
-    """`counterfoil serve` on a migrated database of its own. It must end well, with a sound ledger and no secret in its log."""
+    """`counterfoil serve` on a migrated database of its own.
+
+    It must end well, with a sound ledger and no secret in its log.
+    """
     name = f"contract_{uuid4().hex}"
     fetch(server.url, f'CREATE DATABASE "{name}" TEMPLATE "{server.template}"')
     folder = Path(tempfile.mkdtemp(prefix="contract-"))

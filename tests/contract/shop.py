@@ -187,6 +187,13 @@ class Shop:
         found |= {name.replace("_", "-"): value for name, value in changes.items()}
         return {name: value for name, value in found.items() if value is not None}
 
+    def raw_headers(self, by: str | None = None, **changes: bytes | str | None) -> dict[bytes, bytes]:
+        """The same as bytes, for values that are no ASCII."""
+        raw = {name: value for name, value in changes.items() if isinstance(value, bytes)}
+        found = self.headers(by, **{name: value for name, value in changes.items() if not isinstance(value, bytes)})
+        headers = {name.encode(): value.encode() for name, value in found.items()}
+        return headers | {name.replace("_", "-").encode(): value for name, value in raw.items()}
+
     def body(self, member: Member | None = None, points: object = "100", **item: Any) -> dict[str, Any]:
         """A create body in the form of the contract's sample."""
         member = member or self.member()
@@ -217,7 +224,9 @@ class Shop:
             },
         }
 
-    def submit(self, body: object = None, *, by: str | None = MAKER, path: str = CREATE, **changes: str | None) -> httpx.Response:
+    def submit(
+        self, body: object = None, by: str | None = MAKER, path: str = CREATE, **changes: str | None
+    ) -> httpx.Response:
         """Send a create call; text or bytes go as they are."""
         headers = {"Content-Type": "application/json"} | self.headers(by, **changes)
         raw = body if isinstance(body, bytes) else encoded(self.body() if body is None else body)
@@ -225,10 +234,16 @@ class Shop:
 
     def create(self, body: object = None, *, by: str | None = MAKER, **changes: str | None) -> dict[str, Any]:
         """A request that was accepted: its data, numbers exact."""
-        return data_of(self.submit(body, by=by, **changes))
+        return data_of(self.submit(body, by, CREATE, **changes))
 
     def decide(
-        self, request_id: str, verdict: str = "approved", *, by: str | None = CHECKER, path: str = CREATE, **changes: str | None
+        self,
+        request_id: str,
+        verdict: str = "approved",
+        *,
+        by: str | None = CHECKER,
+        path: str = CREATE,
+        **changes: str | None,
     ) -> httpx.Response:
         return self.http.put(path, json=decision(request_id, verdict), headers=self.headers(by, **changes))
 
@@ -244,7 +259,7 @@ class Shop:
     def page(self, **query: object) -> httpx.Response:
         return self.http.get(f"{WORKFLOW}/requests", params={**query}, headers=self.headers())  # type: ignore[dict-item]
 
-    def points(self, member: Member) -> tuple[Decimal, Decimal]:
+    def points(self, member: Member) -> tuple[Decimal | int, Decimal | int]:
         """Available and held points."""
         answer = self.http.get(f"/v2/customers/{member.member_id}/points/balance", headers=self.headers())
         found = exact(answer.text)

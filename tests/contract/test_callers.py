@@ -74,8 +74,7 @@ def test_the_organisations_header(shop: Shop, call: str, header: str | None) -> 
     """Needed where something is changed, optional on reads; it must agree wherever it is sent (2005)."""
     method, path = CALLS[call]
     by = {"create": MAKER, "decide": CHECKER}.get(call)
-    headers = shop.headers(by, X_CAP_API_AUTH_ORG_ID=header)
-    raw = {name: value.encode() for name, value in headers.items()}
+    raw = shop.raw_headers(by, X_CAP_API_AUTH_ORG_ID=header)
     body = {"POST": shop.body(), "PUT": decision("x")}.get(method)
     answer = shop.http.request(method, path, headers=raw, json=body)
     if header is None and method == "GET":
@@ -85,7 +84,9 @@ def test_the_organisations_header(shop: Shop, call: str, header: str | None) -> 
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("kind", ["garbage", "cut", "other key", "other organisation", "not ASCII", "too long", "none alg"])
+@pytest.mark.parametrize(
+    "kind", ["garbage", "cut", "other key", "other organisation", "not ASCII", "too long", "none alg"]
+)
 def test_a_wrong_token(shop: Shop, guessed: Shop, call: str, kind: str) -> None:
     good = shop.token(MAKER)
     head, claims, signature = good.split(".")
@@ -100,7 +101,7 @@ def test_a_wrong_token(shop: Shop, guessed: Shop, call: str, kind: str) -> None:
         "none alg": f"{no_algorithm}.{claims}.".encode(),
     }[kind]
     method, path = CALLS[call]
-    headers = {name: value.encode() for name, value in shop.headers().items()} | {"X-CAP-UI-AUTH-TOKEN": token}
+    headers = shop.raw_headers(X_CAP_UI_AUTH_TOKEN=token)
     body = {"POST": shop.body(), "PUT": decision("x")}.get(method)
     assert_refused(shop.http.request(method, path, headers=headers, json=body), 401, 2013, "X-CAP-UI-AUTH-TOKEN")
 
@@ -126,7 +127,7 @@ def test_cookies_are_never_read(shop: Shop) -> None:
 def test_headers_sent_twice(shop: Shop) -> None:
     """A second one could mean another caller to a proxy on the way."""
     for name in ("Authorization", "X-CAP-API-AUTH-ORG-ID", "X-CAP-UI-AUTH-TOKEN", "Idempotency-Key"):
-        headers = list(shop.headers(MAKER).items()) + [("Idempotency-Key", "a"), (name, "b")]
+        headers = [*shop.headers(MAKER).items(), ("Idempotency-Key", "a"), (name, "b")]
         assert_refused(shop.http.post(CREATE, json=shop.body(), headers=headers), 400, 2008, name.lower())
 
 
@@ -176,7 +177,9 @@ def test_wrong_sign_ins(guessed: Shop) -> None:
         for name, secret in ((CHECKER, "wrong"), ("nobody@x", password), (CHECKER, password.upper()))
     }
     found |= {
-        guessed.http.post("/counterfoil/v1/ui-token", json={"orgId": org_id, "userName": CHECKER, "password": password}).content
+        guessed.http.post(
+            "/counterfoil/v1/ui-token", json={"orgId": org_id, "userName": CHECKER, "password": password}
+        ).content
         for org_id in (1, 2**62)
     }
     assert len(found) == 1

@@ -147,7 +147,7 @@ def test_unknown_keys_of_a_decision(shop: Shop) -> None:
     assert list(data["details"]["AdminTask-Payload"]) == ["actionDecision", "actionMessage"]
 
 
-@pytest.mark.parametrize("message", ["", "ok", "\u00e9 \u202e \U0001f600 \" \\ </script>", "m" * 2000])
+@pytest.mark.parametrize("message", ["", "ok", '\u00e9 \u202e \U0001f600 " \\ </script>', "m" * 2000])
 def test_action_message_is_kept(shop: Shop, message: str) -> None:
     created = shop.create()
     body = decision(created["requestId"], message=message)

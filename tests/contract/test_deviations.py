@@ -42,12 +42,19 @@ def test_d2_credentials_are_shown_once(shop: Shop) -> None:
         replay = shop.submit(body, idempotency_key=f"d2-{verdict}")
         created = data_of(answer)
         for shown in (created, data_of(replay)):
-            assert shown["details"]["IntouchAPITask-Payload"]["headers"] == (
-                body["payload"]["IntouchAPITask-Payload"]["headers"]
+            assert (
+                shown["details"]["IntouchAPITask-Payload"]["headers"]
+                == (body["payload"]["IntouchAPITask-Payload"]["headers"])
             )
         request_id = created["requestId"]
         listed = [shop.page(limit=1), shop.page(limit=1, states="AdminTask")]
-        others = [*listed, shop.get(request_id), shop.decide(request_id, verdict), shop.get(request_id), shop.page(limit=1)]
+        others = [
+            *listed,
+            shop.get(request_id),
+            shop.decide(request_id, verdict),
+            shop.get(request_id),
+            shop.page(limit=1),
+        ]
         events = shop.http.get(f"/counterfoil/v1/requests/{request_id}/events", headers=shop.headers())
         for other in (*others, events):
             assert other.status_code == 200
@@ -119,7 +126,10 @@ def test_d4_nobody_could_ever_check(make_shop: Callable[..., Shop]) -> None:
     data_of(shop.submit(by=MAKER))
     shop.change(grants=makers_only)
     assert_refused(shop.submit(by=MAKER), 400, 2021)
-    shop.change(policy={"approvals": 2}, grants=[*makers_only, {"person": "E-1002", "right": "CanCheckRequest", "unit": 50682286}])
+    shop.change(
+        policy={"approvals": 2},
+        grants=[*makers_only, {"person": "E-1002", "right": "CanCheckRequest", "unit": 50682286}],
+    )
     assert_refused(shop.submit(by=MAKER), 400, 2021, "2")
 
 
@@ -158,7 +168,13 @@ def test_strict_takes_what_is_right(strict: Shop) -> None:
 
 def test_strict_refuses_too_few_points(strict: Shop) -> None:
     member = strict.member()
-    assert_refused(strict.submit(strict.body(member, "1000.5")), 400, 2008, "1000 points", f"{TASK}.body.root.redeem.points_redeemed")
+    assert_refused(
+        strict.submit(strict.body(member, "1000.5")),
+        400,
+        2008,
+        "1000 points",
+        f"{TASK}.body.root.redeem.points_redeemed",
+    )
     assert strict.points(member) == (1000, 0)
     strict.create(strict.body(member, "600"))
     assert_refused(strict.submit(strict.body(member, "600")), 400, 2008, "400 points")

@@ -8,7 +8,20 @@ from uuid import uuid4
 
 import pytest
 
-from tests.contract.shop import BOTH, HOST, ITEM, MAKER, OTHER_ZONE, TASK, Shop, assert_refused, data_of, encoded, set_at
+from tests.contract.shop import (
+    BOTH,
+    CREATE,
+    HOST,
+    ITEM,
+    MAKER,
+    OTHER_ZONE,
+    TASK,
+    Shop,
+    assert_refused,
+    data_of,
+    encoded,
+    set_at,
+)
 
 
 def key() -> str:
@@ -129,11 +142,8 @@ def test_another_person_at_the_same_till(shop: Shop) -> None:
 
 @pytest.mark.parametrize("wrong", ["k" * 256, "a\tb", "\u00e9"])
 def test_a_wrong_key(shop: Shop, wrong: str) -> None:
-    headers = {name: value.encode() for name, value in shop.headers(MAKER).items()}
-    answer = shop.http.post(
-        "/api_gateway/v2/request-workflow/POINTS-REDEMPTION",
-        json=shop.body(), headers=headers | {"Idempotency-Key": wrong.encode()},
-    )  # fmt: skip
+    headers = shop.raw_headers(MAKER, Idempotency_Key=wrong.encode())
+    answer = shop.http.post(CREATE, json=shop.body(), headers=headers)
     assert_refused(answer, 400, 2008, "Idempotency-Key")
 
 

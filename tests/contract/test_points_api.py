@@ -124,7 +124,9 @@ def test_balance(shop: Shop) -> None:
     shop.create(shop.body(member, "100.5"))
     by_id = shop.http.get(f"/v2/customers/{member.member_id}/points/balance", headers={"Authorization": shop.basic})
     query = {"source": "INSTORE", "identifierName": "mobile", "identifierValue": member.mobile}
-    by_mobile = shop.http.get("/v2/customers/lookup/points/balance", params=query, headers={"Authorization": shop.basic})
+    by_mobile = shop.http.get(
+        "/v2/customers/lookup/points/balance", params=query, headers={"Authorization": shop.basic}
+    )
     assert by_id.content == by_mobile.content
     found = exact(by_id.text)
     assert (found["entityId"], found["mainPoints"], found["totalPoints"]) == (member.member_id, Decimal("899.5"), 1000)
@@ -162,5 +164,7 @@ def test_balance_needs_a_till(shop: Shop) -> None:
 
 def test_balances_of_others(shop: Shop, make_shop: Callable[..., Shop]) -> None:
     other = make_shop()
-    answer = other.http.get(f"/v2/customers/{shop.member().member_id}/points/balance", headers={"Authorization": other.basic})
+    answer = other.http.get(
+        f"/v2/customers/{shop.member().member_id}/points/balance", headers={"Authorization": other.basic}
+    )
     assert answer.status_code == 404

@@ -259,7 +259,12 @@ def ledger(make_shop: Callable[..., Shop]) -> Shop:
         Member(565039505, "9777785302", 8500),
     )
     for member in members:
-        entry = {"id": member.member_id, "mobile": member.mobile, "email": member.email, "externalId": member.external_id}
+        entry = {
+            "id": member.member_id,
+            "mobile": member.mobile,
+            "email": member.email,
+            "externalId": member.external_id,
+        }
         lot = {"reference": f"L-{member.member_id}", "points": member.points, "awardedAt": "2024-01-15"}
         shop.content["members"].append({key: value for key, value in entry.items() if value} | {"lots": [lot]})
     shop.apply()

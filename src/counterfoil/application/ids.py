@@ -8,6 +8,7 @@ import time
 from uuid import UUID
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_THREE = tuple(a + b + c for a in _ALPHABET for b in _ALPHABET for c in _ALPHABET)
 
 
 def uuid7() -> UUID:
@@ -26,11 +27,8 @@ def uuid7() -> UUID:
 def redemption_id() -> str:
     """Six alphanumerics; they collide now and then, so a command carries a spare."""
     number = secrets.randbelow(62**6)
-    characters = []
-    for _ in range(6):
-        number, index = divmod(number, 62)
-        characters.append(_ALPHABET[index])
-    return "".join(characters)
+    first, second = divmod(number, 62**3)
+    return _THREE[first] + _THREE[second]
 
 
 def salt() -> bytes:

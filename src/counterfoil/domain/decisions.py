@@ -78,13 +78,12 @@ def decide(
         return refused or WrongRequest("no such request", "requestId")
     actor = command.actor
     decision = Decision(actor.person_id or "", actor.user_id, actor.user_name, command.verdict, command.message, now)
-    voted = replace(request, decisions=(*request.decisions, decision), version=request.version + 1)
+    voices = (*request.decisions, decision)
     open_hold = hold if hold is not None and hold.state == "open" else None
     if command.verdict == "rejected":
-        ended = replace(voted, state=State.REJECTED, decided_at=now, ended_at=now)
-        return _close(organisation, ended, decision, account, open_hold, now)
-    if _valid_approvals(organisation, voted, now) < request.approvals_required:
-        return Decided(voted, decision, account)
+        return _close(organisation, _ended(request, voices, State.REJECTED, now), decision, account, open_hold, now)
+    if _valid_approvals(organisation, request, voices, now) < request.approvals_required:
+        return Decided(replace(request, decisions=voices, version=request.version + 1), decision, account)
     host = next((each for each in organisation.hosts if each.host_id == request.host_id), None)
     if host is None or host.revision != request.host_revision or host.target != "ledger":
         return ChangedSinceShown("the host entry was changed after submission: reject the request and submit it again")
@@ -92,12 +91,29 @@ def decide(
     if code is None:
         return NeedsTillCheck()
     return _execute(
-        organisation, voted, command, decision, account, open_hold,
+        organisation, request, command, voices, account, open_hold,
         code=code, reference_used=reference_used, redemption_id=redemption_id, now=now,
     )  # fmt: skip
 
 
-def _valid_approvals(organisation: Organisation, request: Request, now: datetime) -> int:
+def _ended(
+    request: Request, voices: tuple[Decision, ...], state: State, now: datetime, outcome: Outcome | None = None
+) -> Request:
+    return replace(
+        request,
+        decisions=voices,
+        version=request.version + 1,
+        state=state,
+        decided_at=now,
+        ended_at=now,
+        outcome=outcome,
+        member_id=request.member_id if outcome is None or outcome.member_id is None else outcome.member_id,
+    )
+
+
+def _valid_approvals(
+    organisation: Organisation, request: Request, voices: tuple[Decision, ...], now: datetime
+) -> int:
     """Voices count only while their owner is active and entitled (design.md §6)."""
     return sum(
         decision.verdict == "approved"
@@ -110,7 +126,7 @@ def _valid_approvals(organisation: Organisation, request: Request, now: datetime
             points=request.points,
             now=now,
         )
-        for decision in request.decisions
+        for decision in voices
     )
 
 
@@ -143,7 +159,7 @@ def _execute(
     organisation: Organisation,
     request: Request,
     command: Decide,
-    decision: Decision,
+    voices: tuple[Decision, ...],
     account: MemberAccount | None,
     hold: Hold | None,
     *,
@@ -177,17 +193,10 @@ def _execute(
         redemption_id=redemption_id,
         transaction_number=asked.transaction_number,
     )
-    ended = replace(
-        request,
-        state=State.SUCCEEDED if outcome.succeeded else State.FAILED,
-        decided_at=now,
-        ended_at=now,
-        member_id=request.member_id if account is None else account.member_id,
-        outcome=outcome,
-    )
+    ended = _ended(request, voices, State.SUCCEEDED if outcome.succeeded else State.FAILED, now, outcome)
     if change is None:
-        return _close(organisation, ended, decision, account, hold, now)
-    return Decided(ended, decision, change.account, change.journals, change.holds, asked)
+        return _close(organisation, ended, voices[-1], account, hold, now)
+    return Decided(ended, voices[-1], change.account, change.journals, change.holds, asked)
 
 
 def redeem_or_code(

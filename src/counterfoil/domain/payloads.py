@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from counterfoil.domain.organisations import Host
-from counterfoil.domain.refusals import BadHeaders, BadUri, InvalidPayload, Refusal, TypeNotSupported
+from counterfoil.domain.refusals import BadHeaders, InvalidPayload, Refusal, TypeNotSupported
 
 TASK: Final = "payload.IntouchAPITask-Payload"
 POINTS_MAX: Final = 999_999_999_999_999  # thousandths: twelve digits before the point
@@ -157,10 +157,7 @@ def read_call(kind: str, envelope: Mapping[str, Any]) -> Mapping[str, Any]:
         raise InvalidPayload(f"{TASK}.method must be {' or '.join(methods)} for {kind}", f"{TASK}.method")
     for field in ("pathParams", "queryParams"):
         for name, value in _object(call.get(field) or {}, f"{TASK}.{field}").items():
-            if not isinstance(value, str | int | Decimal | None):
-                raise BadUri(
-                    f"{TASK}.{field}.{name} must be a string, to be put into the address", f"{TASK}.{field}.{name}"
-                )
+            _text(value, f"{TASK}.{field}.{name}")
     _check_headers(_object(call.get("headers"), f"{TASK}.headers"))
     _object(call.get("body"), f"{TASK}.body")
     return call
@@ -213,11 +210,11 @@ def read_redemption(body: Mapping[str, Any], prefix: str = f"{TASK}.body.") -> R
         raise InvalidPayload(f"{path}.points_redeemed is mandatory", f"{path}.points_redeemed")
     points = points_from_wire(item["points_redeemed"], f"{path}.points_redeemed")
     customer = _object(item.get("customer"), f"{path}.customer")
-    for kind in IDENTIFIER_FIELDS:
-        value = _text(customer.get(kind), f"{path}.customer.{kind}", maximum=200).strip()
-        if value:
-            break
-    else:
+    named = {
+        kind: _text(customer.get(kind), f"{path}.customer.{kind}", maximum=200).strip() for kind in IDENTIFIER_FIELDS
+    }
+    kind = next((each for each in IDENTIFIER_FIELDS if named[each]), None)
+    if kind is None:
         raise InvalidPayload(
             f"{path}.customer must name the member by one of {', '.join(IDENTIFIER_FIELDS)}",
             f"{path}.customer",
@@ -227,7 +224,7 @@ def read_redemption(body: Mapping[str, Any], prefix: str = f"{TASK}.body.") -> R
     return Redemption(
         points,
         kind,
-        value,
+        named[kind],
         reference or None,
         _text(item.get("transaction_number"), f"{path}.transaction_number"),
         _text(item.get("notes"), f"{path}.notes"),

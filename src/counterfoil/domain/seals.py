@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 _LEAF = b"\x00counterfoil event 1\x00"
 
 
@@ -32,7 +33,7 @@ class Event:
 
 def canonical(value: Mapping[str, Any]) -> bytes:
     """JSON with sorted keys and no blanks: one byte form for one value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _encode(value).encode()
 
 
 def field_salt(salt: bytes, field: str) -> bytes:

@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from counterfoil.application import identifiers, ids, reads
+from counterfoil.application.callers import parse_basic
 from counterfoil.application.requests import KeyConflict, Replayed, Stale
 from counterfoil.domain import payloads
 from counterfoil.domain.access import Actor, resolve_place
@@ -82,9 +83,8 @@ async def _prepare(
     masked = {name: payloads.mask(name, value) if name in secret else value for name, value in headers.items()}
     payload = wire.encode({**content, "headers": masked})
     keyring = context.keyring
-    content_digest = sha256(
-        payload + b"".join(name.encode() + keyring.mac(value) for name, value in secret.items())
-    ).digest()
+    macs = {name: keyring.mac(value) for name, value in secret.items()}
+    content_digest = sha256(payload + b"".join(name.encode() + mac for name, mac in macs.items())).digest()
     entity_info = wire.encode(sent)
     till = await verify_till(context, organisation, authorization)
     key = _idempotency_key(call)
@@ -111,9 +111,9 @@ async def _prepare(
         till_login=till[0] if till else None,
         till_epoch=till[1] if till else None,
         idempotency_key=key,
-        idempotency_digest=_idempotency_digest(
-            kind, actor, entity_info, {**content, "headers": masked}, {name: keyring.mac(value) for name, value in secret.items()}
-        ) if key else b"",
+        idempotency_digest=_idempotency_digest(kind, actor, entity_info, {**content, "headers": masked}, macs)
+        if key
+        else b"",
     )  # fmt: skip
     return command, content
 
@@ -294,7 +294,8 @@ async def _check_till(context: Context, organisation: Organisation, request_id: 
         for name, sealed in _unpack(stored.sealed_headers).items()
     }
     till = await verify_till(context, organisation, opened["authorization"])
-    return ("", False) if till is None else (till[0], True)
+    claimed = parse_basic(opened["authorization"].encode())
+    return (claimed[0] if claimed else "", False) if till is None else (till[0], True)
 
 
 async def _shown(context: Context, organisation: Organisation, request: Request) -> Answer:

@@ -174,11 +174,13 @@ CREATE TABLE lot (
     points       bigint NOT NULL CONSTRAINT lot_points_positive CHECK (points > 0),
     remaining    bigint NOT NULL CONSTRAINT lot_remaining_range CHECK (remaining BETWEEN 0 AND points),
     held         bigint NOT NULL DEFAULT 0 CONSTRAINT lot_held_range CHECK (held BETWEEN 0 AND remaining),
+    spent        boolean NOT NULL GENERATED ALWAYS AS (remaining = 0) STORED,
     PRIMARY KEY (org_id, member_id, lot_id),
     CONSTRAINT lot_reference_unique UNIQUE (org_id, member_id, reference),
     FOREIGN KEY (org_id, member_id) REFERENCES member
 ) WITH (fillfactor = 80);
-CREATE INDEX lot_spendable ON lot (org_id, member_id) WHERE remaining > 0;
+-- By a flag that seldom changes, so that spending a part of a lot need not touch its indexes.
+CREATE INDEX lot_spendable ON lot (org_id, member_id) WHERE NOT spent;
 
 -- ---------------------------------------------------------------- requests
 
@@ -378,7 +380,7 @@ SELECT m.org_id, m.member_id, m.version, json_build_object(
         SELECT json_agg(json_build_object(
             'lot_id', l.lot_id, 'awarded_at', l.awarded_at, 'remaining', l.remaining, 'held', l.held,
             'expires_at', l.expires_at, 'grace_until', l.grace_until))
-        FROM lot l WHERE l.org_id = m.org_id AND l.member_id = m.member_id AND l.remaining > 0), '[]'),
+        FROM lot l WHERE l.org_id = m.org_id AND l.member_id = m.member_id AND NOT l.spent), '[]'),
     'overdue_holds', coalesce((
         SELECT json_agg(json_build_object(
             'request_id', h.request_id, 'points', h.points, 'expires_at', h.expires_at, 'state', h.state,
