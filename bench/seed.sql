@@ -65,8 +65,8 @@ FROM (
         (919810000000 + n % {members})::text AS mobile,
         now() - interval '366 days' + n * (interval '365 days' / {stored}) AS at
     FROM generate_series(1, {stored}) n) numbered;
-INSERT INTO decision (org_id, request_id, person_id, maker_person_id, user_id, user_name, verdict, message, decided_at)
-SELECT org_id, request_id, 'checker@bench', maker_person_id, 232135, 'checker@bench', 'rejected', 'seen', decided_at
+INSERT INTO decision (org_id, request_id, number, person_id, maker_person_id, user_id, user_name, verdict, message, decided_at)
+SELECT org_id, request_id, 1, 'checker@bench', maker_person_id, 232135, 'checker@bench', 'rejected', 'seen', decided_at
 FROM request WHERE org_id = {first} AND ended_at IS NOT NULL;
 
 -- name: check

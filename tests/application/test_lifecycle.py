@@ -273,6 +273,23 @@ async def test_two_voices_in_one_batch_execute(database_url: str) -> None:
         assert (done.state, done.version) == (State.SUCCEEDED, 3)
 
 
+async def test_voices_of_one_batch_are_read_in_their_order(database_url: str) -> None:
+    async with a_house(database_url, approvals=2) as house:
+        made = await house.submit(*(submit_command(house.organisation, points=1_000) for _ in range(20)))
+        outcomes = await house.decide(
+            *(
+                decide_command(house.organisation, each.request_id, person_id=person, verdict=verdict)
+                for each in made
+                for person, verdict in ((CHECKER, "approved"), (OTHER_CHECKER, "rejected"))
+            )
+        )
+        for last in outcomes[1::2]:
+            stored = await reads.find_request(house.pool, 51250, last.request_id)
+            assert stored is not None
+            assert stored.request == last
+            assert await house.events(last.request_id) == ["submitted", "voice", "rejected"]
+
+
 async def test_a_refused_command_does_not_hinder_its_neighbours(house: House) -> None:
     first, refused, last = await house.submit(
         submit_command(house.organisation),

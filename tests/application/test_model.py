@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -287,7 +287,7 @@ class Histories(RuleBasedStateMachine):
                 if each.mobile == mobile and each.hold != "none"
             }
         rows = await self.connection.fetch(
-            "SELECT r.*, (SELECT json_object_agg(d.person_id, d.verdict)::text FROM decision d "
+            "SELECT r.*, (SELECT json_object_agg(d.person_id, d.verdict ORDER BY d.number)::text FROM decision d "
             "WHERE d.request_id = r.request_id) AS voices FROM request r"
         )
         assert {each["request_id"]: (each["state"], tuple(each["flags"]), each["voices"]) for each in rows} == {
@@ -341,6 +341,7 @@ def run_histories(url: str, *, examples: int, steps: int) -> None:
                 stateful_step_count=steps,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
+                phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
                 print_blob=True,
             ),
         )

@@ -162,7 +162,8 @@ def load() -> Iterator[Load]:
     """Clients of a service on an embedded database, as safe as it is by default."""
     folder = Path(tempfile.mkdtemp(prefix="crash-"))
     folder.chmod(0o711)
-    serve = Serve(folder, COUNTERFOIL_WORKERS=2)
+    # A service that is killed cannot clear its metrics away.
+    serve = Serve(folder, COUNTERFOIL_WORKERS=2, PROMETHEUS_MULTIPROC_DIR=folder / "metrics")
     try:
         serve.start()
         members = [

@@ -126,9 +126,7 @@ async def test_the_server_is_private_checked_and_safe(data_dir: Path) -> None:
         assert not stat.S_IMODE(folder.stat().st_mode) & (stat.S_IRWXO | stat.S_IRGRP | stat.S_IWGRP)
 
 
-def test_environment_of_the_caller_does_not_reach_the_server(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_of_the_caller_does_not_reach_the_server(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"PGPORT": "1", "PGHOST": "nowhere", "PGDATA": "/nowhere", "LC_ALL": "POSIX"}.items():
         monkeypatch.setenv(name, value)
     handle = embedded.start(data_dir)
@@ -192,9 +190,7 @@ def test_a_killed_holder_leaves_the_server_to_the_next(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGQUIT])
-async def test_a_crashed_server_is_recovered_with_what_was_committed(
-    data_dir: Path, signal_number: int
-) -> None:
+async def test_a_crashed_server_is_recovered_with_what_was_committed(data_dir: Path, signal_number: int) -> None:
     handle = embedded.start(data_dir)
     await ask(handle.url, "CREATE TABLE kept (n int)")
     await ask(handle.url, "INSERT INTO kept SELECT generate_series(1, 100000)")

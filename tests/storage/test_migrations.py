@@ -48,9 +48,7 @@ async def test_pending_files_run_in_order_and_once(empty_database_url: str, fold
     assert await tables(empty_database_url) == {"second", "schema_migration"}
 
 
-async def test_a_failing_file_leaves_what_the_one_before_it_left(
-    empty_database_url: str, folder: Path
-) -> None:
+async def test_a_failing_file_leaves_what_the_one_before_it_left(empty_database_url: str, folder: Path) -> None:
     (folder / "0002_second.sql").write_text("CREATE TABLE second (n int);\n\nSELECT nonsense;\n")
     with pytest.raises(migrations.MigrationError, match=r"0002_second failed at line 3.*nonsense"):
         await migrations.migrate(empty_database_url, folder)
@@ -79,9 +77,7 @@ async def test_a_database_that_is_ahead_is_refused(empty_database_url: str, fold
     await migrations.migrate(empty_database_url, folder)
     (folder / "0002_second.sql").unlink()
     connection = await asyncpg.connect(empty_database_url)
-    with pytest.raises(
-        migrations.DatabaseNewer, match="the database is newer than this program: it has 0002_second"
-    ):
+    with pytest.raises(migrations.DatabaseNewer, match="the database is newer than this program: it has 0002_second"):
         await migrations.check(connection, folder)
     await connection.close()
     with pytest.raises(migrations.DatabaseNewer):
@@ -100,9 +96,7 @@ async def test_a_table_in_use_is_not_waited_for_long(empty_database_url: str, fo
     user = await asyncpg.connect(empty_database_url)
     async with user.transaction():
         await user.execute("LOCK TABLE first IN ACCESS SHARE MODE")
-        with pytest.raises(
-            migrations.MigrationError, match=r"0003_third waited 0\.2 s for a table and left nothing"
-        ):
+        with pytest.raises(migrations.MigrationError, match=r"0003_third waited 0\.2 s for a table and left nothing"):
             await migrations.migrate(empty_database_url, folder, lock_seconds_max=0.2)
         assert "third" not in await tables(empty_database_url)
     await user.close()

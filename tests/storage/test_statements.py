@@ -137,7 +137,7 @@ INSERT INTO request (org_id, request_id, request_type, state, maker_person_id, m
         'd', 1, 1, '[]', '{}', now() - n * interval '1 minute', CASE WHEN n > 100 THEN now() END
     FROM generate_series(1, 20000) n;
 INSERT INTO decision
-    SELECT 51250, md5('r' || n)::uuid, 'E-checker', 'E-maker', 2, 'checker', 'rejected', '', now()
+    SELECT 51250, md5('r' || n)::uuid, 1, 'E-checker', 'E-maker', 2, 'checker', 'rejected', '', now()
     FROM generate_series(101, 20000) n;
 INSERT INTO event
     SELECT 51250, md5('r' || n)::uuid, md5('e' || n)::uuid, 'submitted', now(), '{}', NULL, ''
@@ -267,6 +267,12 @@ APPEND_ONLY = {
     "UPDATE posting SET points = 1": "posting_append_only",
     "DELETE FROM posting": "posting_append_only",
     "TRUNCATE posting": "posting_append_only",
+    "UPDATE redemption SET points = 1": "redemption_append_only",
+    "DELETE FROM redemption": "redemption_append_only",
+    "TRUNCATE redemption": "redemption_append_only",
+    "UPDATE hold_lot SET points = 1": "hold_lot_append_only",
+    "DELETE FROM hold_lot": "hold_lot_append_only",
+    "TRUNCATE hold_lot": "hold_lot_append_only",
     "DELETE FROM event": "event_append_only",
     "TRUNCATE event": "event_append_only",
     "UPDATE event SET kind = 'x'": "event_facts_never_change",
@@ -324,7 +330,18 @@ ENDS = (
     "state = 'failed'",
     "state = 'pending', ended_at = NULL",
 )
-CONTENTS = ("points = 1", "digest = 'x'", "payload = '{}'", "maker_person_id = 'E-checker'")
+CONTENTS = (
+    "points = 1",
+    "digest = 'x'",
+    "payload = '{}'",
+    "maker_person_id = 'E-checker'",
+    "approvals_required = 2",
+    "host_id = 'x'",
+    "host_revision = 2",
+    "identifier_kind = 'email'",
+    "identifier_value = 'x'",
+    "external_reference = 'x'",
+)
 
 
 async def test_an_end_and_a_content_never_change(connection: Connection) -> None:
@@ -354,7 +371,7 @@ RULES = {
     "INSERT INTO posting SELECT org_id, journal_id, 9, 'mint', destination, lot_id, points FROM posting": (
         "posting_accounts_known"
     ),
-    """INSERT INTO decision SELECT org_id, request_id, maker_person_id, maker_person_id, user_id, user_name, verdict,
+    """INSERT INTO decision SELECT org_id, request_id, 2, maker_person_id, maker_person_id, user_id, user_name, verdict,
         message, decided_at FROM decision""": "decision_maker_is_not_checker",
     "INSERT INTO decision SELECT * FROM decision": "decision_pkey",
     """INSERT INTO redemption SELECT org_id, 'AAAAAA', member_id, request_id, points, NULL, '', '', till_login, now()
@@ -363,7 +380,6 @@ RULES = {
         now() FROM redemption""": "redemption_reference_unique",
     """INSERT INTO redemption SELECT org_id, 'AAA-AA', member_id, NULL, points, NULL, '', '', till_login, now()
         FROM redemption""": "redemption_id_form",
-    "UPDATE request SET approvals_required = 0 WHERE state = 'pending'": "request_approvals_positive",
     "UPDATE request SET state = 'rejected' WHERE state = 'pending'": "request_final_has_end",
     "INSERT INTO idempotency_key SELECT 51250, 'ind.1', '/', '', 'd', request_id FROM request LIMIT 1": (
         "idempotency_key_length"

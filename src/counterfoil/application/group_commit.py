@@ -115,8 +115,8 @@ class GroupCommit(Generic[C, R]):
 
     async def _execute(self, org_id: int, batch: Sequence[tuple[C, asyncio.Future[R]]], lock_timeout_ms: int) -> None:
         """Run one batch to its end: outcomes to the callers, or halves of it when it cannot commit."""
-        self._watch.batch(self._verb, len(batch))
         try:
+            self._watch.batch(self._verb, len(batch))
             outcomes = await self._commit(org_id, [command for command, _ in batch], lock_timeout_ms)
         except database.LOST as error:  # nobody's command is at fault, so halves would fare no better
             for _, future in batch:
@@ -145,7 +145,11 @@ class GroupCommit(Generic[C, R]):
         if isinstance(error, (*database.BLOCKED, *database.CLASH)):
             return Busy("somebody else is changing the same rows: send the same call again", retry_after_seconds=1)
         if isinstance(error, database.LOST):
-            return Busy("the database is not answering: send the same call again", retry_after_seconds=2)
+            return Busy(
+                "the database went away, and whether this was stored is not known: look it up before you send it "
+                "again, or send it with the Idempotency-Key that it had",
+                retry_after_seconds=2,
+            )
         self._watch.fault(self._verb, error)
         return OurFault("the service failed to carry this out; nothing was changed")
 

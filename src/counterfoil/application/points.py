@@ -49,7 +49,7 @@ def _redeem_one(
     refused = rules.may_redeem_directly(command.actor)
     if refused is not None:
         return refused
-    account = ledger.account(file.account, command.redeem_id)
+    account = ledger.account(file.account)
     reference = command.asked.external_reference
     result = rules.redeem(
         organisation,

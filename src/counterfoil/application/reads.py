@@ -6,7 +6,7 @@ from uuid import UUID
 
 from counterfoil.domain.request_pages import ListQuery, Page, StoredRequest
 from counterfoil.domain.seals import Event
-from counterfoil.storage import members, requests
+from counterfoil.storage import members, organisations, requests
 from counterfoil.storage.database import Pool, acquire
 
 
@@ -32,3 +32,9 @@ async def find_balance(pool: Pool, org_id: int, kind: str, value: str) -> member
     """A member's balance now, by id (kind "id") or by an identifier in its normal form."""
     async with acquire(pool) as connection:
         return await members.find_balance(connection, org_id, kind, value)
+
+
+async def organisation_version(pool: Pool, org_id: int) -> int | None:
+    """The version of the organisation in the database now."""
+    async with acquire(pool) as connection:
+        return await organisations.fetch_version(connection, org_id)

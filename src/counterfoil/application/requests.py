@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
+from counterfoil.application import ids
 from counterfoil.domain import decisions, points
 from counterfoil.domain import requests as rules
 from counterfoil.domain.access import Actor
@@ -62,8 +63,11 @@ class Ledger:
         self._before: dict[int, MemberAccount] = {}
         self._after: dict[int, MemberAccount] = {}
 
-    def account(self, loaded: MemberAccount | None, first_id: UUID) -> MemberAccount | None:
-        """The account as the batch has left it so far; at first sight, what is due is settled."""
+    def account(self, loaded: MemberAccount | None) -> MemberAccount | None:
+        """The account as the batch has left it so far; at first sight, what is due is settled.
+
+        Its journals belong to time, not to a command that may be run again, so they have ids of their own.
+        """
         if loaded is None:
             return None
         if loaded.member_id not in self._before:
@@ -71,7 +75,7 @@ class Ledger:
             change = points.settle_due(
                 loaded, now=self.now, grace_hours=self._organisation.programme.release_grace_hours
             )
-            self.move(change.account, change.journals, change.holds, first_id)
+            self.move(change.account, change.journals, change.holds, ids.uuid7())
         return self._after[loaded.member_id]
 
     def move(
@@ -137,18 +141,18 @@ def _submit_one(
 ) -> SubmitOutcome:
     if file.already_written:
         return Replayed(command.request_id)
+    if (
+        loaded.organisation_version != organisation.version
+        or command.actor.organisation_version != organisation.version
+    ):
+        return Stale(loaded.organisation_version)
     if command.idempotency_key is not None and file.key_request_id != command.request_id:
         if file.key_request_id is None:
             return Stale(loaded.organisation_version)
         if file.key_digest == command.idempotency_digest:
             return Replayed(file.key_request_id)
         return KeyConflict(file.key_request_id)
-    if (
-        loaded.organisation_version != organisation.version
-        or command.actor.organisation_version != organisation.version
-    ):
-        return Stale(loaded.organisation_version)
-    account = ledger.account(file.account, command.request_id)
+    account = ledger.account(file.account)
     place = (command.host_id, command.redemption.external_reference or "")
     result = rules.submit(
         organisation,
@@ -271,11 +275,14 @@ def _decide_one(
     organisation: Organisation, command: Decide, file: requests.DecisionFile, batch: _DecisionBatch
 ) -> DecideOutcome:
     ledger = batch.ledger
-    account = ledger.account(file.account, command.decision_id)
+    account = ledger.account(file.account)
     request = batch.voted.get(command.request_id, file.request)
     # Whether a hold is over was judged with the account: a moment later it may be due, and is still open.
     hold = None if command.request_id in ledger.closed_holds else file.hold
     reference = None if request is None else request.external_reference
+    now = ledger.now
+    if request is not None and request.decisions:  # voices of one batch have an order, too
+        now = max(now, request.decisions[-1].decided_at + timedelta(microseconds=1))
     result = decisions.decide(
         organisation,
         request,
@@ -284,7 +291,7 @@ def _decide_one(
         hold,
         reference_used=file.reference_used or reference in batch.references,
         redemption_id=file.redemption_id,
-        now=ledger.now,
+        now=now,
     )
     if not isinstance(result, Decided):
         if isinstance(result, NotPermitted):

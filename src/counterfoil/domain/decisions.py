@@ -111,9 +111,7 @@ def _ended(
     )
 
 
-def _valid_approvals(
-    organisation: Organisation, request: Request, voices: tuple[Decision, ...], now: datetime
-) -> int:
+def _valid_approvals(organisation: Organisation, request: Request, voices: tuple[Decision, ...], now: datetime) -> int:
     """Voices count only while their owner is active and entitled (design.md §6)."""
     return sum(
         decision.verdict == "approved"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
+from counterfoil.application import reads
 from counterfoil.application.requests import Stale
 from counterfoil.domain.access import Actor
 from counterfoil.domain.organisations import Organisation
-from counterfoil.domain.refusals import Busy
+from counterfoil.domain.refusals import Busy, Refusal
 from counterfoil.http.authentication import authenticate
 from counterfoil.http.routing import Answer, Call, Context
 
@@ -28,7 +29,14 @@ async def answer_fresh(
     """
     for _ in range(_TRIES):
         organisation, actor = await authenticate(context, call, organisation_header=organisation_header)
-        answer = await attempt(organisation, actor)
+        try:
+            answer = await attempt(organisation, actor)
+        except Refusal:
+            # What refused may have been added since the snapshot was taken: a host, a unit, a grant.
+            version = await reads.organisation_version(context.pool, organisation.org_id)
+            if version in (None, organisation.version):
+                raise
+            answer = Stale(version)
         if isinstance(answer, Answer):
             return answer
         context.organisations.forget(organisation.org_id, answer.organisation_version)

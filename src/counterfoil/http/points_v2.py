@@ -73,9 +73,9 @@ async def _balance(context: Context, call: Call, kind: str, value: str) -> Answe
         account = found.account
         if account is None:
             raise MemberNotFound("no member of this organisation has that identifier", "identifierValue")
-        available = points.spendable(account, found.now)
-        released = sum(hold.points for hold in account.overdue_holds)
-        return Answer(200, _rendered(account.member_id, available + released, account.held - released))
+        grace_hours = organisation.programme.release_grace_hours
+        settled = points.settle_due(account, now=found.now, grace_hours=grace_hours).account
+        return Answer(200, _rendered(settled.member_id, settled.available, settled.held))
 
     return await answer_fresh(context, call, attempt)
 

@@ -79,7 +79,7 @@ async def _prepare(
         raise place
     headers: dict[str, str] = content["headers"]
     secret = {name: value for name, value in headers.items() if name.lower() not in payloads.PLAIN_HEADERS}
-    authorization = next(value for name, value in secret.items() if name.lower() == "authorization")
+    authorization = next((value for name, value in secret.items() if name.lower() == "authorization"), "")
     masked = {name: payloads.mask(name, value) if name in secret else value for name, value in headers.items()}
     payload = wire.encode({**content, "headers": masked})
     keyring = context.keyring
@@ -293,8 +293,8 @@ async def _check_till(context: Context, organisation: Organisation, request_id: 
         name.lower(): context.keyring.open(organisation.org_id, request_id, name, sealed)
         for name, sealed in _unpack(stored.sealed_headers).items()
     }
-    till = await verify_till(context, organisation, opened["authorization"])
-    claimed = parse_basic(opened["authorization"].encode())
+    till = await verify_till(context, organisation, opened.get("authorization", ""))
+    claimed = parse_basic(opened.get("authorization", "").encode())
     return (claimed[0] if claimed else "", False) if till is None else (till[0], True)
 
 

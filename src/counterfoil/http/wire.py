@@ -135,8 +135,8 @@ def request_data(organisation: Organisation, request: Request, payload: bytes) -
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twin = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twin = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise InvalidPayload(f"the key {twin[:64]!r} stands twice in one object: send it once", twin[:64])
     return found
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+import asyncpg
 import msgspec
 
 from counterfoil.domain.points import MemberAccount
@@ -34,17 +35,20 @@ async def lock_and_read(tx: Tx, statement: str, *arguments: Any) -> Sequence[Any
     The second run holds the locks already, so it cannot wait and sees what they protect.
     """
     rows = await tx.fetch(statement, *arguments)
-    if any(_is_stale(row) for row in rows):
+    if any(_has_waited(row) or _is_stale(row) for row in rows):
         rows = await tx.fetch(statement, *arguments)
+    if any(_is_stale(row) for row in rows):
+        # The second read came upon a row that the first did not name: start again with a clean snapshot.
+        raise asyncpg.SerializationError("a row changed between lock and read")
     return rows
 
 
+def _has_waited(row: Any) -> bool:
+    return bool((row["now"] - row["statement_at"]).total_seconds() > _WAITED_SECONDS)
+
+
 def _is_stale(row: Any) -> bool:
-    return bool(
-        row["locked_version"] != row["seen_version"]
-        or row.get("version") != row.get("seen_request_version")
-        or (row["now"] - row["statement_at"]).total_seconds() > _WAITED_SECONDS
-    )
+    return bool(row["locked_version"] != row["seen_version"] or row.get("version") != row.get("seen_request_version"))
 
 
 def account_of(row: Mapping[str, Any], member_id: int | None, seen: dict[int, MemberAccount]) -> MemberAccount | None:

@@ -20,7 +20,7 @@ from counterfoil.storage.database import Tx
 
 _SQL = statements.load("changes.sql")
 _WIDTHS = {
-    "requests": 31, "changed_requests": 7, "decisions": 8, "holds": 5, "hold_lots": 3, "changed_holds": 2,
+    "requests": 31, "changed_requests": 7, "decisions": 9, "holds": 5, "hold_lots": 3, "changed_holds": 2,
     "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "freed_keys": 4, "events": 7,
     "refusals": 7,
 }  # fmt: skip
@@ -69,10 +69,10 @@ class Changes:
         ))  # fmt: skip
 
     def add_decision(self, request: Request, decision: Decision) -> None:
-        """One checker's voice."""
+        """One checker's voice, the last one of the request so far."""
         self.decisions.append((
-            request.request_id, decision.person_id, request.maker_person_id, decision.user_id, decision.user_name,
-            decision.verdict, decision.message, decision.decided_at,
+            request.request_id, len(request.decisions), decision.person_id, request.maker_person_id, decision.user_id,
+            decision.user_name, decision.verdict, decision.message, decision.decided_at,
         ))  # fmt: skip
 
     def add_holds(self, member_id: int, holds: Iterable[Hold]) -> None:

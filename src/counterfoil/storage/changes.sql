@@ -31,10 +31,10 @@ WHERE r.org_id = $1 AND r.request_id = c.request_id
 
 -- name: decisions
 -- A checker's voice.
-INSERT INTO decision (org_id, request_id, person_id, maker_person_id, user_id, user_name, verdict, message,
+INSERT INTO decision (org_id, request_id, number, person_id, maker_person_id, user_id, user_name, verdict, message,
     decided_at)
-SELECT $1, n.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[],
-    $8::text[], $9::timestamptz[]) AS n
+SELECT $1, n.* FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
+    $9::text[], $10::timestamptz[]) AS n
 
 -- name: holds
 -- Points set aside for a request.

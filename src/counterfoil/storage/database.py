@@ -25,6 +25,8 @@ LOST = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InternalClientError,  # the driver's state after its server was shot in the middle of an answer
     OSError,
     asyncio.TimeoutError,
 )

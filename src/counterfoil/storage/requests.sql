@@ -94,7 +94,7 @@ LEFT JOIN redemption taken ON taken.org_id = $1 AND taken.redemption_id = a.firs
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_object(
         'person_id', d.person_id, 'user_id', d.user_id, 'user_name', d.user_name, 'verdict', d.verdict,
-        'message', d.message, 'decided_at', d.decided_at) ORDER BY d.decided_at) AS document
+        'message', d.message, 'decided_at', d.decided_at) ORDER BY d.number) AS document
     FROM decision d WHERE d.org_id = $1 AND d.request_id = r.request_id
 ) voices ON true
 LEFT JOIN LATERAL (
@@ -114,7 +114,7 @@ LEFT JOIN request r ON r.org_id = o.org_id AND r.request_id = $2
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_object(
         'person_id', d.person_id, 'user_id', d.user_id, 'user_name', d.user_name, 'verdict', d.verdict,
-        'message', d.message, 'decided_at', d.decided_at) ORDER BY d.decided_at) AS document
+        'message', d.message, 'decided_at', d.decided_at) ORDER BY d.number) AS document
     FROM decision d WHERE d.org_id = $1 AND d.request_id = r.request_id
 ) voices ON true
 WHERE o.org_id = $1
@@ -155,7 +155,7 @@ LEFT JOIN page ON true
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_object(
         'person_id', d.person_id, 'user_id', d.user_id, 'user_name', d.user_name, 'verdict', d.verdict,
-        'message', d.message, 'decided_at', d.decided_at) ORDER BY d.decided_at) AS document
+        'message', d.message, 'decided_at', d.decided_at) ORDER BY d.number) AS document
     FROM decision d WHERE d.org_id = $1 AND d.request_id = page.request_id
 ) voices ON true
 WHERE o.org_id = $1

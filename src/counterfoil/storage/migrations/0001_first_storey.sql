@@ -238,6 +238,7 @@ CREATE INDEX request_by_reference ON request (org_id, external_reference) WHERE 
 CREATE TABLE decision (
     org_id           bigint NOT NULL,
     request_id       uuid NOT NULL,
+    number           integer NOT NULL,         -- 1, 2, …: the order of the voices
     person_id        text NOT NULL,
     maker_person_id  text NOT NULL,
     user_id          bigint NOT NULL,
@@ -413,8 +414,10 @@ CREATE TRIGGER request_final_never_changes BEFORE UPDATE ON request FOR EACH ROW
         OLD.state, OLD.outcome, OLD.ended_at) IS DISTINCT FROM (NEW.state, NEW.outcome, NEW.ended_at))
     EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER request_content_never_changes BEFORE UPDATE ON request FOR EACH ROW
-    WHEN ((OLD.digest, OLD.payload, OLD.points, OLD.maker_person_id) IS DISTINCT FROM
-          (NEW.digest, NEW.payload, NEW.points, NEW.maker_person_id))
+    WHEN ((OLD.digest, OLD.payload, OLD.points, OLD.maker_person_id, OLD.approvals_required, OLD.host_id,
+           OLD.host_revision, OLD.identifier_kind, OLD.identifier_value, OLD.external_reference) IS DISTINCT FROM
+          (NEW.digest, NEW.payload, NEW.points, NEW.maker_person_id, NEW.approvals_required, NEW.host_id,
+           NEW.host_revision, NEW.identifier_kind, NEW.identifier_value, NEW.external_reference))
     EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER request_never_deleted BEFORE DELETE OR TRUNCATE ON request FOR EACH STATEMENT
     EXECUTE FUNCTION refuse_change();
@@ -423,6 +426,10 @@ CREATE TRIGGER decision_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON decis
 CREATE TRIGGER journal_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON journal FOR EACH STATEMENT
     EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER posting_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON posting FOR EACH STATEMENT
+    EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER redemption_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON redemption FOR EACH STATEMENT
+    EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER hold_lot_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON hold_lot FOR EACH STATEMENT
     EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER event_append_only BEFORE DELETE OR TRUNCATE ON event FOR EACH STATEMENT
     EXECUTE FUNCTION refuse_change();
