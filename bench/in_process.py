@@ -71,8 +71,8 @@ def actor_of(organisation: Organisation, user_name: str) -> Actor:
     credential = next(iter(organisation.credentials.values()))
     return Actor(
         org_id=organisation.org_id, organisation_version=organisation.version, login=credential.login,
-        login_rights=frozenset(), login_person_id=None, login_user_id=credential.user_id,
-        person_id=user.person_id, user_id=user.user_id, user_name=user.user_name, has_user=True,
+        login_rights=frozenset(), person_id=user.person_id, user_id=user.user_id, user_name=user.user_name,
+        has_user=True,
     )  # fmt: skip
 
 

@@ -188,8 +188,6 @@ def actor_of(organisation: Organisation, person_id: str) -> Actor:
         organisation_version=organisation.version,
         login=credential.login,
         login_rights=frozenset(credential.rights),
-        login_person_id=credential.person_id,
-        login_user_id=credential.user_id,
         person_id=person_id,
         user_id=user.user_id,
         user_name=user.user_name,

@@ -28,6 +28,7 @@ def test_nothing_set_is_the_default() -> None:
         ("COUNTERFOIL_KEYS_FILE", "/srv/k", "keys_path", Path("/srv/k")),
         ("DATABASE_URL", "postgresql://a@b/c", "database_url", "postgresql://a@b/c"),
         ("COUNTERFOIL_LOG_LEVEL", "Debug", "log_level", "debug"),
+        ("COUNTERFOIL_METRICS", "Off", "metrics", "off"),
         ("COUNTERFOIL_TRUSTED_PROXIES", "10.0.0.1, 10.1.0.0/16", "trusted_proxies", ("10.0.0.1", "10.1.0.0/16")),
     ],
 )
@@ -44,6 +45,7 @@ def test_a_variable_is_read(variable: str, text: str, name: str, value: Any) -> 
         ("COUNTERFOIL_WORKERS", "0"),
         ("COUNTERFOIL_WORKERS", "٢"),
         ("COUNTERFOIL_LOG_LEVEL", "loud"),
+        ("COUNTERFOIL_METRICS", "0"),
         ("COUNTERFOIL_BODY_BYTES_MAX", "1MiB"),
     ],
 )

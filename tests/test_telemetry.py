@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 import structlog
+import uvloop
 
 from counterfoil import telemetry
 
@@ -70,6 +73,31 @@ def test_what_libraries_log_comes_out_the_same_way(lines: io.BytesIO) -> None:
     [line] = read(lines)
     assert (line["logger"], line["said"], line["level"]) == ("somebody", "cannot reach %s", "warning")
     assert b"secret" not in lines.getvalue()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_what_asyncio_says_has_no_repr_of_ours(
+    lines: io.BytesIO, run: Callable[[Coroutine[Any, Any, None]], None]
+) -> None:
+    async def fail() -> None:
+        raise ValueError("919988776655")
+
+    def fail_later(_secret: str) -> None:
+        raise ValueError("919988776655")
+
+    async def main() -> None:
+        task = asyncio.create_task(fail())
+        await asyncio.sleep(0)
+        del task
+        gc.collect()
+        asyncio.get_running_loop().call_soon(fail_later, "919988776655")
+        await asyncio.sleep(0.01)
+
+    run(main())
+    said = {line["said"]: line for line in read(lines)}
+    assert said["Task exception was never retrieved"]["error"] == "builtins.ValueError"
+    assert "Exception in callback" in said
+    assert b"919988776655" not in lines.getvalue()
 
 
 def test_metrics_as_text() -> None:

@@ -39,6 +39,12 @@ def _log_level(value: str) -> str:
     return value.lower()
 
 
+def _on_or_off(value: str) -> str:
+    if value.lower() not in ("on", "off"):
+        raise ValueError("must be on or off")
+    return value.lower()
+
+
 def _addresses(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
@@ -136,7 +142,7 @@ class Settings:
         ),
     )
     batch_max: int = field(
-        default=256,
+        default=32,
         metadata=_read("COUNTERFOIL_BATCH_MAX", "commands that share one transaction at most", _whole(1, 10_000)),
     )
     lock_timeout_ms: int = field(
@@ -169,6 +175,14 @@ class Settings:
             "COUNTERFOIL_TRUSTED_PROXIES",
             "addresses or networks whose X-Forwarded-For is believed, with commas",
             _addresses,
+        ),
+    )
+    metrics: str = field(
+        default="on",
+        metadata=_read(
+            "COUNTERFOIL_METRICS",
+            "on or off: whether /metrics is served; it has no authentication, whoever reaches the port can read it",
+            _on_or_off,
         ),
     )
     metrics_dir: str | None = field(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ SECONDS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _FRAMES_MAX: Final = 20
+_REPR: Final = re.compile(r"[<(\[{'\"]")
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
@@ -83,8 +85,17 @@ class _ToStructlog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         fields = describe(record.exc_info[1]) if record.exc_info and record.exc_info[1] else {}
         write = log().error if record.levelno >= logging.ERROR else log().warning
-        # The template, without what would be filled in.
-        write("library", logger=record.name, said=str(record.msg), **fields)
+        write("library", logger=record.name, said=_template(record), **fields)
+
+
+def _template(record: logging.LogRecord) -> str:
+    """What was said, without what would be filled in."""
+    said = str(record.msg)
+    if record.args:
+        return said
+    # Filled in already, maybe. asyncio puts reprs of callbacks, tasks and their exceptions after its words.
+    words = said.partition("\n")[0]
+    return _REPR.split(words, maxsplit=1)[0].rstrip() if record.name == "asyncio" else words
 
 
 class Telemetry:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 from uuid import UUID
 
@@ -81,6 +83,23 @@ def test_the_file_is_private_and_never_overwritten(path: Path) -> None:
         create_keys(path)
     assert path.read_bytes() == before
     assert [each.name for each in path.parent.iterdir()] == ["keys.json"]
+
+
+def test_file_and_folder_are_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bool] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            assert path.exists()
+            synced.append(True)
+        else:
+            synced.append(False)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    create_keys(path)
+    assert synced == [False, True]
 
 
 def test_a_file_that_others_can_read_is_refused(path: Path) -> None:

@@ -31,7 +31,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 @pytest.fixture
 def verifier() -> Iterator[Passwords]:
-    made = Passwords(waiting_max=4)
+    made = Passwords(waiting_max=4, waiting_per_source_max=2)
     yield made
     made.close()
 
@@ -52,9 +52,17 @@ async def test_it_is_remembered_for_a_while(verifier: Passwords, runs: list[byte
         assert await verifier.verify(SECRET, HASH, 0)
         assert not await verifier.verify(b"wrong", HASH, 0)
     assert len(runs) == 2
-    assert verifier.remembered(SECRET, HASH, REMEMBERED_SECONDS - 1) is True
     assert verifier.remembered(b"wrong", HASH, REMEMBERED_SECONDS - 1) is False
+    assert verifier.remembered(b"wrong", HASH, REMEMBERED_SECONDS) is None
     assert verifier.remembered(SECRET, HASH, REMEMBERED_SECONDS) is None
+
+
+@pytest.mark.anyio
+async def test_a_right_one_is_remembered_while_it_is_used(verifier: Passwords) -> None:
+    assert await verifier.verify(SECRET, HASH, 0)
+    for number in range(1, 4):
+        assert verifier.remembered(SECRET, HASH, number * (REMEMBERED_SECONDS - 1)) is True
+    assert verifier.remembered(SECRET, HASH, 5 * REMEMBERED_SECONDS) is None
 
 
 @pytest.mark.anyio
@@ -68,6 +76,39 @@ async def test_an_unknown_login_costs_the_same_work(verifier: Passwords, runs: l
     await verifier.verify(b"guess", None, 0)
     await verifier.verify(b"guess", HASH, 0)
     assert runs == [b"guess", b"guess"]
+
+
+@pytest.mark.anyio
+async def test_no_login_answers_for_another(verifier: Passwords, runs: list[bytes]) -> None:
+    """All unknown logins share a stored hash: remembered together, the second would be refused faster."""
+    for login in ("nobody", "nowhere", "nobody"):
+        assert not await verifier.verify(SECRET, None, 0, login=login)
+    assert len(runs) == 2
+    await asyncio.gather(*(verifier.verify(b"other", None, 0, login=login) for login in ("nobody", "nowhere")))
+    assert len(runs) == 4
+    await verifier.verify(b"c", None, 0, login="ab")
+    assert verifier.remembered(b"bc", None, 0, login="a") is None
+
+
+@pytest.mark.anyio
+async def test_a_source_has_its_part_of_the_queue(verifier: Passwords) -> None:
+    guesses = (verifier.verify(b"guess %d" % number, HASH, 0, source="10.0.0.1") for number in range(4))
+    others = (verifier.verify(b"other %d" % number, HASH, 0, source="10.0.0.2") for number in range(2))
+    results = await asyncio.gather(*guesses, *others, return_exceptions=True)
+    assert results[:2] + results[4:] == [False] * 4
+    assert all(isinstance(result, Busy) for result in results[2:4])
+    assert not await verifier.verify(b"later", HASH, 0, source="10.0.0.1")
+
+
+@pytest.mark.anyio
+async def test_what_runs_is_known(verifier: Passwords) -> None:
+    running = asyncio.create_task(verifier.verify(SECRET, HASH, 0, login="a"))
+    await asyncio.sleep(0)
+    assert verifier.is_running(SECRET, HASH, login="a")
+    assert not verifier.is_running(SECRET, HASH, login="b")
+    assert await running
+    await asyncio.sleep(0)
+    assert not verifier.is_running(SECRET, HASH, login="a")
 
 
 @pytest.mark.anyio

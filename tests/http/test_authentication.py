@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+from counterfoil.application import passwords
 from counterfoil.application.passwords import hash_secret, till_form
-from counterfoil.application.throttle import FREE_FAILURES
+from counterfoil.application.throttle import FREE_FAILURES, SOURCE_FREE_FAILURES
 from tests.builders import MAKER, SECRET_MD5
 from tests.http.conftest import (
     BASIC,
@@ -18,6 +21,8 @@ from tests.http.conftest import (
     MAKER_NAME,
     ORG_ID,
     PASSWORD,
+    PASSWORD_HASH,
+    SECRET_HASH,
     WORKFLOW,
     Service,
     create_body,
@@ -34,6 +39,13 @@ def basic(login: str, secret: str) -> str:
 
 def read(service: Service, **headers: str) -> httpx.Response:
     return service.client.get(REQUESTS, headers=headers)
+
+
+def add_organisation(service: Service, login: str) -> None:
+    """Organisation 7 with one login."""
+    service.sql("INSERT INTO organisation SELECT 7, name, time_zone, wire_time_zone, country_code, profile, control, "
+                "echo_credentials FROM organisation")  # fmt: skip
+    service.sql(f"INSERT INTO credential SELECT 7, '{login}', kind, user_id, NULL, NULL, secret_hash FROM credential")
 
 
 def assert_not_verified(answer: httpx.Response) -> None:
@@ -85,7 +97,7 @@ def test_the_points_apis_say_it_in_their_own_way(service: Service) -> None:
     assert answer.json()["response"]["status"] == {"success": "true", "code": "401", "message": "Unauthorized"}
 
 
-@pytest.mark.parametrize("number", ["", "0", "51251", "x", "+51250", "51250 1", "5125\uff10", "9" * 30, "51250.0"])
+@pytest.mark.parametrize("number", ["0", "51251", "x", "+51250", "51250 1", "5125\uff10", "9" * 30, "51250.0"])
 def test_another_organisations_number_is_refused(service: Service, number: str) -> None:
     headers = {b"Authorization": BASIC.encode(), b"X-CAP-API-AUTH-ORG-ID": number.encode()}
     answer = service.client.get(REQUESTS, headers=headers)
@@ -103,6 +115,11 @@ def test_the_organisations_number_is_needed_to_change_something_only(service: Se
     answer = service.client.put(f"{WORKFLOW}/POINTS-REDEMPTION", json=decide_body(request_id), headers=headers)
     assert error_of(answer)["code"] == 2005
     assert read(service, **headers).status_code == 200
+    for empty in ("", " "):
+        answer = service.create(token, **{"X-CAP-API-AUTH-ORG-ID": empty})
+        assert error_of(answer)["code"] == 2005
+        assert "send the number" in error_of(answer)["message"]
+        assert read(service, **headers, **{"X-CAP-API-AUTH-ORG-ID": empty}).status_code == 200
     assert read(service, **headers, **{"X-CAP-API-AUTH-ORG-ID": "0051250"}).status_code == 200
 
 
@@ -140,9 +157,7 @@ def test_a_forged_token_is_not_verified(service: Service, token: str) -> None:
 
 def test_another_organisations_token_is_not_verified(service: Service) -> None:
     token = service.token()
-    service.sql("INSERT INTO organisation SELECT 7, name, time_zone, wire_time_zone, country_code, profile, control, "
-                "echo_credentials FROM organisation")  # fmt: skip
-    service.sql("INSERT INTO credential SELECT 7, 'seven', kind, user_id, NULL, NULL, secret_hash FROM credential")
+    add_organisation(service, "seven")
     service.sql("INSERT INTO directory VALUES ('seven', 7)")
     answer = read(service, Authorization=basic("seven", SECRET_MD5))
     assert answer.status_code == 200, answer.text
@@ -189,6 +204,26 @@ def test_a_new_user_is_known_at_once(service: Service) -> None:
     assert_not_verified(service.create(old))
 
 
+def test_a_login_that_moved_is_found(service: Service) -> None:
+    """Also where this process looked it up after the old organisation had lost it, and saw no change since."""
+    service.sql("INSERT INTO directory VALUES ('moving', 51250)")
+    assert_not_verified(read(service, Authorization=basic("moving", SECRET_MD5)))
+    add_organisation(service, "moving")
+    service.sql("UPDATE directory SET org_id = 7 WHERE login = 'moving'")
+    assert read(service, Authorization=basic("moving", SECRET_MD5)).status_code == 200
+
+
+def test_a_login_in_use_that_moved_is_found(service: Service) -> None:
+    assert read(service, Authorization=BASIC).status_code == 200
+    add_organisation(service, "ind.1")
+    service.sql("UPDATE directory SET org_id = 7 WHERE login = 'ind.1'")
+    service.administer("DELETE FROM credential WHERE org_id = 51250 AND login = 'ind.1'")
+    answer = read(service, Authorization=BASIC, **{"X-CAP-API-AUTH-ORG-ID": "7"})
+    if answer.status_code != 200:  # the first call may be the one that notices
+        answer = read(service, Authorization=BASIC, **{"X-CAP-API-AUTH-ORG-ID": "7"})
+    assert answer.status_code == 200, answer.text
+
+
 def test_guessing_gets_slow_and_the_right_ones_pass(service: Service) -> None:
     assert read(service, Authorization=BASIC).status_code == 200
     for number in range(FREE_FAILURES):
@@ -233,3 +268,106 @@ def test_the_tills_credential_in_a_payload_is_checked_by_the_same_means(service:
     )  # fmt: skip
     assert answer.json()["data"]["state"] == "approved", answer.text
     assert answer.json()["data"]["details"]["IntouchAPITask_Output"]["headers"]["org_id"] == [str(ORG_ID)]
+
+
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The secrets that were verified against a hash; quick, so that many can be."""
+    seen: list[bytes] = []
+
+    def matches(stored_hash: str, secret: bytes) -> bool:
+        seen.append(secret)
+        time.sleep(0.005)
+        return {SECRET_HASH: SECRET_MD5, PASSWORD_HASH: PASSWORD}.get(stored_hash, "").encode() == secret
+
+    monkeypatch.setattr(passwords, "_matches", matches)
+    return seen
+
+
+def at_once(service: Service, authorizations: Sequence[str]) -> list[int]:
+    """The statuses of reads with these, sent together."""
+    with ThreadPoolExecutor(30) as threads:
+        calls = threads.map(lambda each: read(service, Authorization=each).status_code, authorizations)
+        return list(calls)
+
+
+def test_each_unknown_login_is_verified(verified: list[bytes], service: Service) -> None:
+    """With a secret that was sent before as well: who is refused faster is known not to exist."""
+    for number in range(3):
+        assert_not_verified(read(service, Authorization=basic(f"nobody{number}", "guess")))
+    assert len(verified) == 3
+
+
+def test_guesses_sent_at_once_are_counted(verified: list[bytes], service: Service) -> None:
+    statuses = at_once(service, [basic("ind.1", f"guess {number}") for number in range(60)])
+    assert sorted(statuses) == [401] * FREE_FAILURES + [429] * (60 - FREE_FAILURES)
+    assert len(verified) == FREE_FAILURES
+
+
+def test_a_till_that_starts_with_many_calls_is_no_guesser(verified: list[bytes], service: Service) -> None:
+    assert set(at_once(service, [BASIC] * 60)) == {200}
+    assert len(verified) == 1
+
+
+def test_another_login_each_time_is_slow_too(verified: list[bytes], start_service: Callable[..., Service]) -> None:
+    service = start_service(trusted_proxies=("127.0.0.1",))
+    here, there = {"X-Forwarded-For": "10.0.0.1"}, {"X-Forwarded-For": "10.0.0.2"}
+    assert read(service, Authorization=BASIC, **here).status_code == 200
+    statuses = [
+        read(service, Authorization=basic(f"till.{number}", "guess"), **here).status_code
+        for number in range(SOURCE_FREE_FAILURES + 20)
+    ]
+    assert statuses[:SOURCE_FREE_FAILURES] == [401] * SOURCE_FREE_FAILURES
+    assert 429 in statuses
+    assert len(verified) < SOURCE_FREE_FAILURES + 10
+    assert read(service, Authorization=BASIC, **here).status_code == 200, "who is at work must not suffer"
+    assert_not_verified(read(service, Authorization=basic("till.1", "another"), **there))
+
+
+def add_till(service: Service) -> None:
+    """A second till of the same organisation, ind.2."""
+    service.sql("INSERT INTO credential SELECT org_id, 'ind.2', kind, 10, NULL, NULL, secret_hash FROM credential")
+    service.sql("INSERT INTO directory VALUES ('ind.2', 51250)")
+
+
+def submit(service: Service, token: str, secret: str, login: str = "ind.2") -> httpx.Response:
+    """A request whose call carries this credential."""
+    body = create_body()
+    body["payload"]["IntouchAPITask-Payload"]["headers"]["Authorization"] = basic(login, secret)
+    answer = service.client.post(f"{WORKFLOW}/POINTS-REDEMPTION", json=body, headers=service.headers(token))
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def is_flagged(answer: httpx.Response) -> bool:
+    return "till_credential" in answer.headers.get("x-counterfoil-flags", "")
+
+
+def test_a_maker_cannot_guess_the_secret_of_another_till(verified: list[bytes], service: Service) -> None:
+    add_till(service)
+    token = service.token()
+    assert not is_flagged(submit(service, token, SECRET_MD5, "ind.1"))
+    verified.clear()
+    assert all(is_flagged(submit(service, token, f"guess {number}")) for number in range(30))
+    assert len(verified) == FREE_FAILURES
+    assert is_flagged(submit(service, token, SECRET_MD5)), "the right one looks as wrong as the others"
+    assert not is_flagged(submit(service, token, SECRET_MD5, "ind.1")), "one that was verified before passes"
+
+
+def test_a_decision_waits_instead_of_ending_a_request_for_nothing(verified: list[bytes], service: Service) -> None:
+    """Of a credential that may not be verified now nothing is known: the request stays as it is."""
+    add_till(service)
+    token, checker = service.token(), service.token(CHECKER_NAME)
+
+    def approve(submitted: httpx.Response) -> httpx.Response:
+        body = decide_body(submitted.json()["data"]["requestId"])
+        return service.client.put(f"{WORKFLOW}/POINTS-REDEMPTION", json=body, headers=service.headers(checker))
+
+    for number in range(FREE_FAILURES):
+        assert approve(submit(service, token, f"guess {number}")).json()["data"]["state"] == "failed"
+    right = submit(service, token, SECRET_MD5)
+    assert is_flagged(right)
+    answer = approve(right)
+    assert answer.status_code == 429, answer.text
+    time.sleep(int(answer.headers["retry-after"]))
+    assert approve(right).json()["data"]["state"] == "approved"

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import httpx
+import pytest
+
+from counterfoil.application import operations
+from counterfoil.domain.refusals import Busy
+from counterfoil.http.app import create_app
+from counterfoil.settings import Settings
+from counterfoil.storage.database import Pool
 from tests.http.conftest import Service, create_body
 
 
@@ -18,6 +30,54 @@ def test_not_ready_without_the_schema(service: Service) -> None:
     assert answer.status_code == 503
     assert "counterfoil migrate" in answer.json()["errors"][0]["message"]
     assert service.client.get("/healthz").status_code == 200
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[float]:
+    """When the database was really asked."""
+    asked: list[float] = []
+    real = getattr(operations, name)
+
+    async def ask(pool: Pool) -> Any:
+        asked.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(0.2)  # long enough for the others to come
+        return await real(pool)
+
+    monkeypatch.setattr(operations, name, ask)
+    return asked
+
+
+@pytest.mark.parametrize(("path", "name"), [("/readyz", "why_not_ready"), ("/metrics", "oldest_pending")])
+def test_the_database_is_asked_once_a_second(
+    service: Service, monkeypatch: pytest.MonkeyPatch, path: str, name: str
+) -> None:
+    asked = counted(monkeypatch, name)
+    with ThreadPoolExecutor(8) as threads:
+        assert {answer.status_code for answer in threads.map(service.client.get, [path] * 40)} == {200}
+    assert len(asked) <= 2
+    monkeypatch.setattr(operations, "KEPT_SECONDS", 0.0)
+    time.sleep(1)
+    before = len(asked)
+    service.client.get(path)
+    assert len(asked) == before + 1
+
+
+def test_it_is_asked_again_after_a_failure(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(_pool: Pool) -> Any:
+        raise Busy("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(operations, "oldest_pending", fail)
+        assert "oldest_pending_seconds{" not in service.client.get("/metrics").text
+    assert service.create(service.token()).status_code == 200
+    assert "oldest_pending_seconds{" in service.client.get("/metrics").text
+
+
+@pytest.mark.anyio
+async def test_metrics_can_be_off() -> None:
+    for metrics, status in (("on", 503), ("off", 404)):
+        app = create_app(Settings(metrics=metrics))
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x")
+        assert (await client.get("/metrics")).status_code == status  # 503: it has not been started
 
 
 def value(text: str, name: str, **labels: str) -> float:

@@ -57,7 +57,10 @@ def test_who_may_not_sign_in_cannot(service: Service, change: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "path"),
     [
-        ({"orgId": None}, None),
+        ({"orgId": None}, "orgId"),
+        ({"orgId": True}, "orgId"),
+        ({"userName": None}, "userName"),
+        ({"password": None}, "password"),
         ({"orgId": 0}, "orgId"),
         ({"orgId": "x"}, "orgId"),
         ({"orgId": 1.5}, "orgId"),
@@ -69,11 +72,21 @@ def test_who_may_not_sign_in_cannot(service: Service, change: str) -> None:
         ({"password": ["x"]}, "password"),
     ],
 )
-def test_a_wrong_field_is_named(service: Service, changes: dict[str, Any], path: str | None) -> None:
+def test_a_wrong_field_is_named(service: Service, changes: dict[str, Any], path: str) -> None:
     answer = ask(service, **changes)
     assert answer.status_code == 400, answer.text
     error = answer.json()["errors"][0]
     assert (error["code"], error["path"]) == (2008, path)
+    assert error["message"].startswith(f"{path} must be ")
+    assert "Expected" not in error["message"], "these are not our words"
+
+
+def test_a_long_body_is_not_parsed(service: Service) -> None:
+    answer = service.client.post(PATH, content=b"[" * 9000)
+    assert answer.status_code == 413
+    assert answer.json()["errors"][0]["code"] == 2904
+    assert "8192 bytes" in answer.json()["errors"][0]["message"]
+    assert ask(service, more="x" * 7000).status_code == 200
 
 
 def test_guessing_gets_slow_for_the_guesser(service: Service) -> None:

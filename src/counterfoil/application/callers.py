@@ -20,11 +20,13 @@ from counterfoil.application.throttle import Throttle
 from counterfoil.application.tokens import Tokens
 from counterfoil.domain.access import Actor
 from counterfoil.domain.organisations import Credential, Organisation, User
-from counterfoil.domain.refusals import IdentityNotVerified, WrongOrganisation
+from counterfoil.domain.refusals import Busy, IdentityNotVerified, Throttled, WrongOrganisation
 from counterfoil.storage import organisations as stored
 from counterfoil.storage.database import Pool, acquire
 
 KNOWN_MAX: Final = 10_000
+# Half of what passwords are remembered for: who is at work asks again in time, and stays remembered there.
+KNOWN_SECONDS: Final = REMEMBERED_SECONDS / 2
 LOGIN_CHARACTERS_MAX: Final = 255
 _FOR_EVER: Final = float("inf")
 
@@ -35,6 +37,9 @@ WRONG_USER: Final = (
     "the user token in X-CAP-UI-AUTH-TOKEN is not valid (any more): get one from POST /counterfoil/v1/ui-token"
 )
 WRONG_SIGN_IN: Final = "the user name or the password is wrong"
+_WRONG_TILLS: Final = (
+    "too many calls with a wrong credential of this till were decided: nothing was decided now, send it again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,7 @@ class Callers:
         _check_organisation(organisation, shown)
         if not shown.token:
             actor = _actor_of(organisation, credential, None)
-            return _Known(organisation, actor, clock.ticks + REMEMBERED_SECONDS, _FOR_EVER)
+            return _Known(organisation, actor, clock.ticks + KNOWN_SECONDS, _FOR_EVER)
         token = self._tokens.verify(shown.token, clock.now)
         if token is None or token.org_id != organisation.org_id:
             raise IdentityNotVerified(WRONG_USER, "X-CAP-UI-AUTH-TOKEN")
@@ -127,7 +132,7 @@ class Callers:
                 raise IdentityNotVerified(WRONG_USER, "X-CAP-UI-AUTH-TOKEN")
             organisation = fresh
         actor = _actor_of(organisation, credential, user)
-        return _Known(organisation, actor, clock.ticks + REMEMBERED_SECONDS, token.expires_at)
+        return _Known(organisation, actor, clock.ticks + KNOWN_SECONDS, token.expires_at)
 
     async def _system(self, login: str, secret: bytes, source: str, clock: Clock) -> tuple[Organisation, Credential]:
         """The calling system behind a login and its secret; raises IdentityNotVerified."""
@@ -135,21 +140,42 @@ class Callers:
         organisation = await self._organisations.current(org_id) if org_id is not None else None
         credential = _credential_of(organisation, login)
         stored_hash = credential.secret_hash if credential else None
-        if stored_hash is None or not self._passwords.remembered(secret, stored_hash, clock.ticks):
-            self._throttle.check(login, source, clock.ticks)
-            correct = await self._passwords.verify(secret, stored_hash, clock.ticks)
-            if not correct and organisation is not None:
-                organisation = await self._reload(organisation)
-                credential = _credential_of(organisation, login)
-                if credential is not None and credential.secret_hash != stored_hash:
-                    correct = await self._passwords.verify(secret, credential.secret_hash, clock.ticks)
-            if not correct:
-                self._throttle.failed(login, source, clock.ticks)
-                raise IdentityNotVerified(WRONG_CREDENTIALS, "Authorization")
-            self._throttle.succeeded(login, source)
+        correct = await self._verify(login, secret, stored_hash, source, clock)
+        if not correct:
+            organisation = await self._look_again(login, organisation)
+            credential = _credential_of(organisation, login)
+            if credential is not None and credential.secret_hash != stored_hash:
+                correct = await self._verify(login, secret, credential.secret_hash, source, clock)
+        if not correct:
+            raise IdentityNotVerified(WRONG_CREDENTIALS, "Authorization")
         if organisation is None or credential is None:
             raise AssertionError("a secret was verified without a credential (this is a bug)")
         return organisation, credential
+
+    async def _verify(self, login: str, secret: bytes, stored_hash: str | None, source: str, clock: Clock) -> bool:
+        """Whether the secret is right; raises Throttled while this login or source was wrong too often."""
+        if stored_hash is not None and self._passwords.remembered(secret, stored_hash, clock.ticks, login=login):
+            return True
+        # Who sends what is being verified already learns nothing more than the first one.
+        counted = not self._passwords.is_running(secret, stored_hash, login=login)
+        if counted:
+            self._throttle.check(login, source, clock.ticks)
+        try:
+            correct = await self._passwords.verify(secret, stored_hash, clock.ticks, login=login, source=source)
+        except Busy:
+            if counted:
+                self._throttle.take_back(login, source)
+            raise
+        if correct and counted:
+            self._throttle.succeeded(login, source)
+        return correct
+
+    async def _look_again(self, login: str, organisation: Organisation | None) -> Organisation | None:
+        """The organisation of a login as both are now: a login may move, and a secret change."""
+        if organisation is not None:
+            await self._reload(organisation)
+        org_id = await self._organisations.organisation_of(login, again=True)
+        return await self._organisations.current(org_id) if org_id is not None else None
 
     async def _reload(self, organisation: Organisation) -> Organisation | None:
         """The organisation as it is now, if that is another version; else None."""
@@ -169,28 +195,34 @@ class Callers:
             # A token made from an old snapshot would have the old epoch, and end with the first call.
             organisation = await self._reload(organisation) or organisation
         user = organisation.users_by_name.get(user_name.lower()) if organisation else None
-        stored_hash = user.password_hash if user else None
-        if stored_hash is None or not self._passwords.remembered(secret, stored_hash, clock.ticks):
-            self._throttle.check(login, source, clock.ticks)
-        correct = await self._passwords.verify(secret, stored_hash, clock.ticks)
-        entitled = organisation and user and _user_of(organisation, user.user_id, user.epoch)
-        if not correct or not entitled:
-            self._throttle.failed(login, source, clock.ticks)
+        entitled = _user_of(organisation, user.user_id, user.epoch) if organisation and user else None
+        stored_hash = entitled.password_hash if entitled else None
+        if not await self._verify(login, secret, stored_hash, source, clock) or entitled is None:
             raise IdentityNotVerified(WRONG_SIGN_IN)
-        self._throttle.succeeded(login, source)
         return self._tokens.issue(org_id, entitled.user_id, entitled.epoch, clock.now)
 
-    async def verify_till(self, organisation: Organisation, authorization: str, clock: Clock) -> tuple[str, int] | None:
-        """The login and epoch of the credential that a payload carries, None when it is wrong."""
+    async def verify_till(
+        self, organisation: Organisation, authorization: str, caller: str, clock: Clock, *, final: bool
+    ) -> tuple[str, int] | None:
+        """The login and epoch of the credential that a payload carries, None when it is wrong.
+
+        `caller` is the login of the calling system: who sends wrong ones with it has to wait as at the door.
+        Until then even a right one counts as wrong; where that would be `final`, Throttled is raised.
+        """
         parsed = parse_basic(authorization.encode("utf-8", "surrogatepass"))
         if parsed is None:
             return None
         login, secret = parsed
         credential = _credential_of(organisation, login)
         stored_hash = credential.secret_hash if credential else None
-        correct = stored_hash is not None and self._passwords.remembered(secret, stored_hash, clock.ticks)
-        if not correct:
-            correct = await self._passwords.verify(secret, stored_hash, clock.ticks)
+        # Apart, so that makers who guess do not make checkers wait. No address looks like this.
+        source = f"{'decisions' if final else 'requests'} of {caller}"
+        try:
+            correct = await self._verify(login, secret, stored_hash, source, clock)
+        except Throttled as error:
+            if final:
+                raise Throttled(_WRONG_TILLS, retry_after_seconds=error.retry_after_seconds) from None
+            return None
         return (login, credential.epoch) if correct and credential is not None else None
 
 
@@ -244,8 +276,6 @@ def _actor_of(organisation: Organisation, credential: Credential, user: User | N
         organisation_version=organisation.version,
         login=credential.login,
         login_rights=frozenset(credential.rights),
-        login_person_id=credential.person_id,
-        login_user_id=credential.user_id,
         person_id=user.person_id if user else credential.person_id,
         user_id=user.user_id if user else credential.user_id,
         user_name=user.user_name if user else credential.login,

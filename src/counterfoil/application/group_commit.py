@@ -20,6 +20,7 @@ from counterfoil.storage.database import Pool, Tx
 C = TypeVar("C")
 R = TypeVar("R")
 
+_WORTH_IT = 16  # commands
 _CLASH_TRIES = 5
 _PATIENCE_DIVISOR = 4  # to find out which command of a blocked batch waits takes less than to see that one does
 
@@ -48,9 +49,9 @@ class Limits:
     """
 
     queue_max: int = 1000
-    batch_max: int = 128
+    batch_max: int = 32
     lock_timeout_ms: int = 2000
-    in_flight_max: int = 1
+    in_flight_max: int = 2
     lost_seconds: float = 20.0
 
 
@@ -89,7 +90,7 @@ class GroupCommit(Generic[C, R]):
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         queue.waiting.append((command, future))
         self._watch.waiting(self._verb, 1)
-        if queue.in_flight < self._limits.in_flight_max:
+        if self._may_start(queue, queue.in_flight):
             queue.in_flight += 1
             task = asyncio.create_task(self._drain(org_id, queue))
             self._tasks.add(task)
@@ -103,7 +104,7 @@ class GroupCommit(Generic[C, R]):
 
     async def _drain(self, org_id: int, queue: _Queue[C, R]) -> None:
         try:
-            while queue.waiting:
+            while self._may_start(queue, queue.in_flight - 1):
                 size = min(len(queue.waiting), self._limits.batch_max)
                 batch = [queue.waiting.popleft() for _ in range(size)]
                 self._watch.waiting(self._verb, -size)
@@ -112,6 +113,11 @@ class GroupCommit(Generic[C, R]):
             queue.in_flight -= 1
             if not queue.waiting and queue.in_flight == 0:
                 self._queues.pop(org_id, None)
+
+    def _may_start(self, queue: _Queue[C, R], in_flight: int) -> bool:
+        """Beside a batch in flight another one is worth its round trips only when it is big."""
+        waiting = len(queue.waiting)
+        return waiting > 0 and (in_flight == 0 or (in_flight < self._limits.in_flight_max and waiting >= _WORTH_IT))
 
     async def _execute(self, org_id: int, batch: Sequence[tuple[C, asyncio.Future[R]]], lock_timeout_ms: int) -> None:
         """Run one batch to its end: outcomes to the callers, or halves of it when it cannot commit."""

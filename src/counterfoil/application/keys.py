@@ -95,6 +95,16 @@ def create_keys(path: Path) -> None:
         raise KeysUnusable(f"{path} exists already; new keys could not open what the old ones sealed") from None
     finally:
         Path(unfinished).unlink()
+    _fsync_folder(path.parent)
+
+
+def _fsync_folder(folder: Path) -> None:
+    """What was sealed with keys that a power cut takes away is lost: their name must be on the disk as well."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def load_keys(path: Path) -> Keyring:

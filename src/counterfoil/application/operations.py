@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import datetime
+from typing import Generic, TypeVar
 
 from counterfoil.domain.refusals import Busy
 from counterfoil.storage import migrations, organisations, requests
 from counterfoil.storage.database import Pool, acquire, open_pool
 
-__all__ = ["Pool", "oldest_pending", "seconds_until_free", "why_not_ready", "why_not_usable"]
+__all__ = ["Pool", "Probes", "oldest_pending", "seconds_until_free", "why_not_ready", "why_not_usable"]
 
 PROBE_SECONDS = 1.0
 CONNECT_SECONDS = 10.0
 ORGANISATIONS_MAX = 500
+KEPT_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 async def why_not_ready(pool: Pool) -> str | None:
@@ -62,3 +67,45 @@ async def oldest_pending(pool: Pool) -> dict[int, datetime]:
             if at is not None:
                 found[org_id] = at
     return found
+
+
+class _Kept(Generic[T]):
+    """What was found is good for a second, and who asks meanwhile waits for the same question."""
+
+    def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
+        self._ask = ask
+        self._asking: asyncio.Task[T] | None = None
+        self._found: tuple[T, float] | None = None
+
+    async def get(self) -> T:
+        now = asyncio.get_running_loop().time()
+        if self._found is not None and now < self._found[1]:
+            return self._found[0]
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._find(now + KEPT_SECONDS))
+        # Shielded: the caller who goes away must not take the others' answer along.
+        return await asyncio.shield(self._asking)
+
+    async def _find(self, until: float) -> T:
+        try:
+            found = await self._ask()
+        finally:
+            self._asking = None
+        self._found = found, until
+        return found
+
+
+class Probes:
+    """What anybody may ask at any rate, as nobody has to sign in for it: the database is asked once a second."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._reason = _Kept(lambda: why_not_ready(pool))
+        self._oldest = _Kept(lambda: oldest_pending(pool))
+
+    async def why_not_ready(self) -> str | None:
+        """As `why_not_ready`."""
+        return await self._reason.get()
+
+    async def oldest_pending(self) -> dict[int, datetime]:
+        """As `oldest_pending`."""
+        return await self._oldest.get()

@@ -49,13 +49,15 @@ class Organisations:
             self._snapshots[org_id] = snapshot
         return snapshot
 
-    async def organisation_of(self, login: str) -> int | None:
-        """The organisation of a login; unknown logins are looked up each time."""
-        org_id = self._logins.get(login)
+    async def organisation_of(self, login: str, *, again: bool = False) -> int | None:
+        """The organisation of a login; unknown logins are looked up each time, and known ones `again`."""
+        org_id = None if again else self._logins.get(login)
         if org_id is None:
             async with acquire(self._pool) as connection:
                 org_id = await organisations.find_organisation_of_login(connection, login)
-            if org_id is not None:
+            if org_id is None:
+                self._logins.pop(login, None)
+            else:
                 self._logins[login] = org_id
         return org_id
 

@@ -163,7 +163,12 @@ def _serving(folder: Path, console: Console) -> Iterator[Service]:
     """The service as an operator would run it: apply the organisation file, then serve."""
     port = _free_port(load_settings(os.environ).port)
     environment = {
-        **{name: value for name, value in os.environ.items() if name != "DATABASE_URL"},
+        # Nothing of an installation that this shell is set up for may reach the demo.
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("COUNTERFOIL_", "DATABASE_URL", "PROMETHEUS_"))
+        },
         "COUNTERFOIL_DATA_DIR": str(folder),
         "COUNTERFOIL_HOST": "127.0.0.1",
         "COUNTERFOIL_PORT": str(port),

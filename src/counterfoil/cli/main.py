@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib.metadata import version
 
@@ -28,6 +29,8 @@ app.command("counterfoil.cli.demo:demo", name="demo", help="See one redemption f
 
 # What is the operator's to put right: said in one line, without a trace.
 _EXPECTED = (CannotServe, EmbeddedError, KeysUnusable, MigrationError, UnusableRole, WrongSetting)
+# What only files meet; most errors of files have a name as well, and none of a connection has.
+_FILE_ERRORS = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EROFS)
 
 
 def main() -> None:
@@ -38,5 +41,9 @@ def main() -> None:
         sys.exit(130)
     except _EXPECTED as error:
         sys.exit(f"counterfoil: {error}")
+    except BrokenPipeError:
+        sys.exit("counterfoil: nobody reads the output any more")
     except UNUSABLE as error:
-        sys.exit(f"counterfoil: the database cannot be used: {error or type(error).__name__}")
+        if isinstance(error, OSError) and (error.filename is not None or error.errno in _FILE_ERRORS):
+            sys.exit(f"counterfoil: {error.filename or 'a file'}: {error.strerror}")
+        sys.exit(f"counterfoil: the database cannot be used: {str(error) or type(error).__name__}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import shutil
 import signal
 import socket
@@ -25,6 +26,8 @@ from counterfoil.storage import embedded, migrations
 
 BACKLOG = 2048
 WATCH_SECONDS = 0.5
+# As prometheus_client names them: kind of metric, how a gauge is merged, process.
+METRICS_FILE = re.compile(r"(counter|histogram|summary|gauge_[a-z]+)_\d+\.db")
 
 
 def serve() -> None:
@@ -129,12 +132,13 @@ def own_database(settings: Settings) -> Iterator[str]:
 
 @contextmanager
 def metrics_folder(settings: Settings) -> Iterator[Settings]:
-    """A folder in which the workers share their metrics, empty at the start."""
+    """A folder in which the workers share their metrics, without those of an earlier run."""
     given = settings.metrics_dir
     folder = given or tempfile.mkdtemp(prefix="counterfoil-metrics-")
     Path(folder).mkdir(parents=True, exist_ok=True)
     for left_over in Path(folder).glob("*.db"):
-        left_over.unlink()
+        if METRICS_FILE.fullmatch(left_over.name):  # the operator may keep other things there
+            left_over.unlink()
     # The library that writes them reads the variable itself, in the workers and in this process.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     try:

@@ -80,8 +80,6 @@ class Actor:
     organisation_version: int
     login: str
     login_rights: frozenset[str]
-    login_person_id: str | None
-    login_user_id: int
     person_id: str | None
     user_id: int
     user_name: str

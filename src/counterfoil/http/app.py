@@ -130,9 +130,10 @@ def create_app(settings: Settings) -> ASGIApp:
             telemetry.log().error("cannot start", reason=str(error))
             raise
 
+    served = tuple(each for each in ENDPOINTS if settings.metrics == "on" or each.handler is not health.metrics)
     # The framework serves start-up and shutdown, and refuses what is not HTTP.
     edge = Edge(
-        Router((*ENDPOINTS, *openapi.endpoints(ENDPOINTS))),
+        Router((*served, *openapi.endpoints(served))),
         Starlette(lifespan=lifespan),
         observer,
         body_bytes_max=settings.body_bytes_max,
@@ -164,6 +165,7 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
         submissions=queue("submit", requests.submit_requests),
         decisions=queue("decide", requests.decide_requests),
         redemptions=queue("redeem", points.redeem_points),
+        probes=operations.Probes(pool),
         render_metrics=partial(telemetry.render_metrics, observer.registry),
     )
     probe = asyncio.create_task(_probe_pool(pool, observer))

@@ -26,14 +26,14 @@ async def authenticate(
     """Verify the caller; raises IdentityNotVerified, WrongOrganisation, Throttled or Busy.
 
     The organisation's header is needed where something is changed, and must agree wherever it is sent.
-    `user_token` says whether the call looks at X-CAP-UI-AUTH-TOKEN; an empty one is like none.
+    `user_token` says whether the call looks at X-CAP-UI-AUTH-TOKEN. An empty header is like none.
     """
     headers = call.headers
     if organisation_header is None:
         organisation_header = "required" if call.method in ("POST", "PUT") else "optional"
     shown = Presented(
         authorization=headers.get(b"authorization", b""),
-        organisation=headers.get(b"x-cap-api-auth-org-id"),
+        organisation=headers.get(b"x-cap-api-auth-org-id", b"").strip() or None,
         token=headers.get(b"x-cap-ui-auth-token", b"").strip() if user_token else b"",
         source=call.client_address,
         organisation_required=organisation_header == "required",
@@ -41,6 +41,8 @@ async def authenticate(
     return await context.callers.identify(shown, read_clock())
 
 
-async def verify_till(context: Context, organisation: Organisation, authorization: str) -> tuple[str, int] | None:
+async def verify_till(
+    context: Context, organisation: Organisation, actor: Actor, authorization: str, *, final: bool = False
+) -> tuple[str, int] | None:
     """The login and epoch of the till whose credential a payload carries, None when it is wrong."""
-    return await context.callers.verify_till(organisation, authorization, read_clock())
+    return await context.callers.verify_till(organisation, authorization, actor.login, read_clock(), final=final)

@@ -10,7 +10,6 @@ from typing import Literal
 
 import msgspec
 
-from counterfoil.application import operations
 from counterfoil.domain.refusals import Busy
 from counterfoil.http.routing import Answer, Call, Context
 
@@ -40,7 +39,7 @@ async def healthz(_context: Context, _call: Call) -> Answer:
 
 async def readyz(context: Context, _call: Call) -> Answer:
     """Whether the database answers within a second and has the schema of this program."""
-    reason = await operations.why_not_ready(context.pool)
+    reason = await context.probes.why_not_ready()
     if reason is not None:
         raise Busy(f"not ready: {reason}", retry_after_seconds=1)
     return Answer(200, _READY)
@@ -52,7 +51,7 @@ async def metrics(context: Context, _call: Call) -> Answer:
     ages: Mapping[int, float] | None = None
     # A scrape is wanted most of all when the database is away: then only the ages are missing.
     with suppress(Busy):
-        submitted = await operations.oldest_pending(context.pool)
+        submitted = await context.probes.oldest_pending()
         ages = {org_id: round(now - at.timestamp(), 3) for org_id, at in submitted.items()}
     body = await asyncio.to_thread(context.render_metrics, ages)
     return Answer(200, body, content_type=PROMETHEUS_TEXT)

@@ -86,7 +86,7 @@ async def _prepare(
     macs = {name: keyring.mac(value) for name, value in secret.items()}
     content_digest = sha256(payload + b"".join(name.encode() + mac for name, mac in macs.items())).digest()
     entity_info = wire.encode(sent)
-    till = await verify_till(context, organisation, authorization)
+    till = await verify_till(context, organisation, actor, authorization)
     key = _idempotency_key(call)
     command = Submit(
         request_id=request_id,
@@ -235,7 +235,7 @@ async def decide(context: Context, call: Call) -> Answer:
         )
         outcome = await context.decisions.submit(organisation.org_id, command)
         if isinstance(outcome, NeedsTillCheck):
-            login, verified = await _check_till(context, organisation, request_id)
+            login, verified = await _check_till(context, organisation, actor, request_id)
             command = replace(command, till_login=login, till_verified=verified)
             outcome = await context.decisions.submit(organisation.org_id, command)
         match outcome:
@@ -286,14 +286,14 @@ def _digest_seen(call: Call) -> str | None:
     return header.removeprefix("W/").strip('"')
 
 
-async def _check_till(context: Context, organisation: Organisation, request_id: UUID) -> tuple[str, bool]:
+async def _check_till(context: Context, organisation: Organisation, actor: Actor, request_id: UUID) -> tuple[str, bool]:
     """Verify the stored till credential as it stands now (it was wrong, or changed since submission)."""
     stored = await _fetch(context, organisation, request_id)
     opened = {
         name.lower(): context.keyring.open(organisation.org_id, request_id, name, sealed)
         for name, sealed in _unpack(stored.sealed_headers).items()
     }
-    till = await verify_till(context, organisation, opened.get("authorization", ""))
+    till = await verify_till(context, organisation, actor, opened.get("authorization", ""), final=True)
     claimed = parse_basic(opened.get("authorization", "").encode())
     return (claimed[0] if claimed else "", False) if till is None else (till[0], True)
 

@@ -13,7 +13,7 @@ from starlette.routing import compile_path
 from counterfoil.application.callers import Callers
 from counterfoil.application.group_commit import GroupCommit
 from counterfoil.application.keys import Keyring
-from counterfoil.application.operations import Pool
+from counterfoil.application.operations import Pool, Probes
 from counterfoil.application.organisations import Organisations
 from counterfoil.application.points import RedeemOutcome
 from counterfoil.application.requests import DecideOutcome, SubmitOutcome
@@ -84,6 +84,7 @@ class Context:
     submissions: GroupCommit[Submit, SubmitOutcome]
     decisions: GroupCommit[Decide, DecideOutcome]
     redemptions: GroupCommit[Redeem, RedeemOutcome]
+    probes: Probes
     # The metrics of all workers as text; takes the ages in seconds of the oldest undecided requests.
     render_metrics: Callable[[Mapping[int, float] | None], bytes]
 
