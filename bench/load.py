@@ -13,6 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import cast
 
 import msgspec
@@ -28,6 +29,7 @@ _ID_LENGTH = 36
 _PENDING, _EXECUTED = b'"state":"AdminTask"', b'"state":"approved"'
 _REFERENCE_LENGTH = 24
 _LATE_SECONDS_MAX = 30
+_PATIENCE_SECONDS = 0.2
 
 # A script yields the number of a step and the bytes to send, and is sent the body of the answer.
 Script = Generator[tuple[int, bytes], bytes, None]
@@ -43,6 +45,7 @@ class Job(msgspec.Struct, kw_only=True):
     callers: list[Caller]
     run: str  # makes references unique
     paths: list[str] = []
+    patient: bool = False  # after "busy" send the same call again
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -99,17 +102,19 @@ SCRIPTS: dict[str, Callable[[Job, int], Script]] = {
 class Connection(asyncio.Protocol):
     """One client: sends the next call when the answer to the last one is complete."""
 
-    def __init__(self, script: Script, deadline: float) -> None:
+    def __init__(self, script: Script, deadline: float, *, patient: bool) -> None:
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.times: tuple[list[float], list[float]] = ([], [])
         self.count = 0
         self.error = ""
         self._script = script
         self._deadline = deadline
+        self._patient = patient
         self._buffer = b""
         self._missing = 0
         self._step = 0
         self._sent_at = 0.0
+        self._call = b""
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -118,7 +123,7 @@ class Connection(asyncio.Protocol):
         self._send(*next(self._script))
 
     def _send(self, step: int, call: bytes) -> None:
-        self._step = step
+        self._step, self._call = step, call
         if self._transport is not None:
             self._sent_at = time.perf_counter()
             self._transport.write(call)
@@ -138,6 +143,9 @@ class Connection(asyncio.Protocol):
         now = time.perf_counter()
         self.times[self._step].append(now - self._sent_at)
         answer, self._buffer, self._missing = self._buffer, b"", 0
+        if self._patient and answer[9:12] in (b"429", b"503"):
+            asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, self._send, self._step, self._call)
+            return
         if answer[9:12] != b"200":
             self._finish(f"{answer[:12]!r} {answer[head_end + 4 :][:300]!r}")
             return
@@ -173,9 +181,8 @@ async def run(job: Job) -> Outcome:
     make = SCRIPTS[job.script]
     clients: list[Connection] = []
     for number in range(job.connections):
-        script = make(job, number)
-        _, client = await loop.create_connection(lambda s=script: Connection(s, deadline), "127.0.0.1", job.port)  # type: ignore[misc]
-        clients.append(client)
+        connection = partial(Connection, make(job, number), deadline, patient=job.patient)
+        clients.append((await loop.create_connection(connection, "127.0.0.1", job.port))[1])
     async with asyncio.timeout(job.seconds + _LATE_SECONDS_MAX):
         await asyncio.gather(*(client.finished for client in clients))
     seconds, cpu = time.perf_counter() - started_at, time.process_time() - cpu

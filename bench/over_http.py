@@ -149,6 +149,7 @@ def organisations(server: Scratch, report: Report) -> None:
     one, many = seed.THE_ONE.callers(), seed.THE_MANY.callers()
     with servers.serve(server, url) as ours, servers.load_generator(server) as load:
         ours.sign_in([*one, *many])
+        load.introduce(ours, [*one, *many])
         for number in range(-1, ROUNDS):
             if number == 0:
                 uvloop.run(seed.analyze(url))

@@ -26,6 +26,7 @@ from counterfoil.application.keys import load_or_create_keys
 from counterfoil.settings import Settings, as_environment, load_settings
 
 START_SECONDS_MAX = 60
+INTRODUCED_AT_ONCE = 8
 _GROUPS = re.compile(r"^counterfoil_group_size_(sum|count)\S* ([0-9.e+]+)$", re.MULTILINE)
 
 
@@ -184,6 +185,20 @@ class Load:
         if outcome.errors:
             raise LoadFailed(f"{job.script}: {outcome.errors} of {job.connections} clients: {outcome.first_error}")
         return outcome
+
+    def introduce(self, server: Server, callers: Sequence[contract.Caller]) -> None:
+        """Every worker has verified every caller once: argon2 is paid before anything is measured."""
+        path = f"{contract.LIST_PATH}?states=AdminTask&limit=1"
+        # Few at a time, because `serve` slows down an address with many logins that it has yet to verify; many
+        # times each, because which worker a connection reaches is up to the kernel.
+        for start in range(0, len(callers), INTRODUCED_AT_ONCE):
+            few = list(callers[start : start + INTRODUCED_AT_ONCE])
+            for number in range(3):
+                job = load.Job(
+                    port=server.port, script="get", seconds=0.0, connections=4 * len(few), callers=few,
+                    run=f"i{number}", paths=[path], patient=True,
+                )  # fmt: skip
+                self._send(job)
 
     def measure(
         self,

@@ -74,6 +74,8 @@ def default_data_dir() -> Path:
     """Where programs of this user keep their data."""
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "counterfoil"
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and "XDG_DATA_HOME" not in os.environ:
+        return Path("/var/lib/counterfoil")  # root's home is closed to the account that PostgreSQL runs under
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "counterfoil"
 
 

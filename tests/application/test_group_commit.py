@@ -129,7 +129,10 @@ async def measured(house: House, proxy: Proxy, size: int) -> dict[str, int]:
 
 
 async def test_a_batch_makes_as_many_round_trips_as_a_single_command(database_url: str) -> None:
-    async with a_proxy(database_url) as proxy, a_house(database_url, through=proxy.url) as house:
+    async with (
+        a_proxy(database_url) as proxy,
+        a_house(database_url, through=proxy.url, batch_max=128, in_flight_max=1) as house,
+    ):
         await measured(house, proxy, 1)  # statements are prepared once for each connection
         await measured(house, proxy, 1)
         alone, ten, hundred = [await measured(house, proxy, size) for size in (1, 10, 100)]
@@ -211,6 +214,19 @@ async def test_a_full_queue_refuses_and_consumes_nothing(database_url: str) -> N
         assert await house.count("request") == 4
         assert await house.count("idempotency_key") == 3
         assert isinstance(await house.worker.submit(commands[3]), Request)
+
+
+async def test_a_second_batch_goes_beside_the_first_when_it_is_big(database_url: str) -> None:
+    async with a_house(database_url, in_flight_max=2, batch_max=32) as house:
+        commands = [
+            submit_command(house.organisation, mobile=MOBILES[number % 8], points=1_000) for number in range(40)
+        ]
+        outcomes = await house.gathered(*(house.worker.submit(each) for each in commands))
+        assert all(isinstance(each, Request) and each.flags == () for each in outcomes)
+        assert house.worker.seen.batches[0] == 1
+        assert sum(house.worker.seen.batches) == 41
+        assert max(house.worker.seen.batches) <= 32
+        assert await house.count("hold") == 41
 
 
 async def test_a_batch_has_a_largest_size(database_url: str) -> None:

@@ -80,9 +80,9 @@ async def a_house(url: str, points: int, *, members: int = 1, **changes: Any) ->
         stack.push_async_callback(connection.close)
         await seed_organisation(connection, rights=[Right.MOVE_DIRECTLY], **changes)
         for number, mobile in enumerate(MOBILES[:members], start=1):
-            await seed_member(
-                connection, [Lot(points // 3), Lot(points - points // 3)], member_id=number, mobile=mobile
-            )
+            more = [Lot(1_000 * number)] if number > 1 else []
+            lots = [Lot(points // 3), Lot(points - points // 3), *more]
+            await seed_member(connection, lots, member_id=number, mobile=mobile)
         async with some_workers(url, 3) as workers:
             for worker in workers:
                 organisation = await worker.organisation()
@@ -141,6 +141,54 @@ async def test_an_approval_and_a_rejection_race_to_one_end(database_url: str) ->
         assert found[800] + found["Request"] == 20
         left = await house.connection.fetchval("SELECT available FROM member")
         assert left == 2_000_000 - found[800] * 100_000
+
+
+async def test_a_request_is_decided_once_also_where_there_is_no_member_to_lock(database_url: str) -> None:
+    async with a_house(database_url, 500_000) as house:
+        for turn in range(10):
+            (request,) = await house.submitted(1, mobile="919999999999")
+            voices = [
+                decide_command(
+                    house.organisation,
+                    request.request_id,
+                    verdict="rejected" if (number + turn) % 3 == 0 else "approved",
+                    person_id=(CHECKER, OTHER_CHECKER)[number % 2],
+                )
+                for number in range(12)
+            ]
+            found = codes(await asyncio.gather(*house.shared_out(voices, "decide")))
+            assert found["AlreadyCompleted"] == 11
+            assert found[816] + found["Request"] == 1
+
+
+async def test_two_voices_at_once_are_both_heard_where_there_is_no_member_to_lock(database_url: str) -> None:
+    async with a_house(database_url, 500_000, approvals=2) as house:
+        for _ in range(15):
+            (request,) = await house.submitted(1, mobile="919999999999")
+            voices = [
+                decide_command(house.organisation, request.request_id, person_id=person)
+                for person in (CHECKER, OTHER_CHECKER)
+            ]
+            outcomes = await asyncio.gather(*house.shared_out(voices, "decide"))
+            assert codes(outcomes) == {816: 1, "Request": 1}
+
+
+async def test_batches_with_the_same_members_do_not_deadlock(database_url: str) -> None:
+    """Every verb locks the members in one order, whatever they own and whoever came first."""
+    async with a_house(database_url, 5_000_000, members=4) as house:
+        for turn in range(12):
+            made = [each for mobile in MOBILES for each in await house.submitted(1, mobile=mobile, points=1_000)]
+            order = MOBILES[turn % 4 :] + MOBILES[: turn % 4]
+            one, two, three = house.workers
+            outcomes = await asyncio.gather(
+                *(one.submit(submit_command(house.organisation, mobile=mobile, points=1_000)) for mobile in order),
+                *(
+                    two.redeem(redeem_command(house.organisation, mobile=mobile, points=1_000))
+                    for mobile in order[::-1]
+                ),
+                *(three.decide(decide_command(house.organisation, each.request_id)) for each in made),
+            )
+            assert codes(outcomes) == {"Request": 4, 800: 8}
 
 
 async def test_fifty_makers_share_points_for_seven(database_url: str) -> None:

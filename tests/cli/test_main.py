@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -41,7 +41,7 @@ def test_files_are_not_the_database(monkeypatch: pytest.MonkeyPatch, error: Exce
 def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("COUNTERFOIL_DATA_DIR", str(tmp_path / "file" / "data"))
-    monkeypatch.setattr(sys, "argv", ["counterfoil", "keys", "create"])
+    monkeypatch.setattr(command_line, "app", partial(command_line.app, ["keys", "create"]))
     with pytest.raises(SystemExit) as caught:
         command_line.main()
     assert str(caught.value.code) == f"counterfoil: {tmp_path}/file/data: Not a directory"

@@ -199,3 +199,18 @@ def test_the_checker_sees_what_is_told(shop: Shop) -> None:
     request_id = data_of(answer)["requestId"]
     for each in (answer, shop.get(request_id), shop.decide(request_id, by=CHECKER)):
         assert each.headers["x-counterfoil-flags"] == flags
+
+
+def test_a_call_without_credentials_is_told_and_fails(shop: Shop) -> None:
+    """The page does not star Authorization: what will fail is told, not refused."""
+    headers = {
+        "X-CAP-CLIENT-SIGNATURE": "José",
+        "X-CAP-API-AUTH-ORG-ID": shop.org_id,
+        "content-type": "application/json",
+    }
+    answer = shop.submit(set_at(shop.body(), f"{TASK}.headers", headers))
+    created = data_of(answer)
+    assert created["details"]["IntouchAPITask-Payload"]["headers"] == headers
+    assert answer.headers["X-Counterfoil-Flags"] == "till_credential"
+    decided = shop.approve(created["requestId"])
+    assert (decided["state"], decided["details"]["IntouchAPITask_Output"]["status"]) == ("failed", 401)

@@ -45,7 +45,9 @@ def add_organisation(service: Service, login: str) -> None:
     """Organisation 7 with one login."""
     service.sql("INSERT INTO organisation SELECT 7, name, time_zone, wire_time_zone, country_code, profile, control, "
                 "echo_credentials FROM organisation")  # fmt: skip
-    service.sql(f"INSERT INTO credential SELECT 7, '{login}', kind, user_id, NULL, NULL, secret_hash FROM credential")
+    service.sql(
+        "INSERT INTO credential SELECT 7, $1, kind, user_id, NULL, NULL, secret_hash FROM credential", login
+    )
 
 
 def assert_not_verified(answer: httpx.Response) -> None:
@@ -115,11 +117,10 @@ def test_the_organisations_number_is_needed_to_change_something_only(service: Se
     answer = service.client.put(f"{WORKFLOW}/POINTS-REDEMPTION", json=decide_body(request_id), headers=headers)
     assert error_of(answer)["code"] == 2005
     assert read(service, **headers).status_code == 200
-    for empty in ("", " "):
-        answer = service.create(token, **{"X-CAP-API-AUTH-ORG-ID": empty})
-        assert error_of(answer)["code"] == 2005
-        assert "send the number" in error_of(answer)["message"]
-        assert read(service, **headers, **{"X-CAP-API-AUTH-ORG-ID": empty}).status_code == 200
+    answer = service.create(token, **{"X-CAP-API-AUTH-ORG-ID": ""})
+    assert error_of(answer)["code"] == 2005
+    assert "send the number" in error_of(answer)["message"]
+    assert read(service, **headers, **{"X-CAP-API-AUTH-ORG-ID": ""}).status_code == 200
     assert read(service, **headers, **{"X-CAP-API-AUTH-ORG-ID": "0051250"}).status_code == 200
 
 
@@ -218,10 +219,10 @@ def test_a_login_in_use_that_moved_is_found(service: Service) -> None:
     add_organisation(service, "ind.1")
     service.sql("UPDATE directory SET org_id = 7 WHERE login = 'ind.1'")
     service.administer("DELETE FROM credential WHERE org_id = 51250 AND login = 'ind.1'")
-    answer = read(service, Authorization=BASIC, **{"X-CAP-API-AUTH-ORG-ID": "7"})
-    if answer.status_code != 200:  # the first call may be the one that notices
+    for _ in range(2):
         answer = read(service, Authorization=BASIC, **{"X-CAP-API-AUTH-ORG-ID": "7"})
-    assert answer.status_code == 200, answer.text
+        assert answer.status_code == 200, answer.text
+    assert read(service, Authorization=BASIC, **{"X-CAP-API-AUTH-ORG-ID": "51250"}).status_code == 400
 
 
 def test_guessing_gets_slow_and_the_right_ones_pass(service: Service) -> None:

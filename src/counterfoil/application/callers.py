@@ -17,10 +17,10 @@ from typing import Final
 from counterfoil.application.organisations import Organisations
 from counterfoil.application.passwords import REMEMBERED_SECONDS, Passwords
 from counterfoil.application.throttle import Throttle
-from counterfoil.application.tokens import Tokens
+from counterfoil.application.tokens import Token, Tokens
 from counterfoil.domain.access import Actor
 from counterfoil.domain.organisations import Credential, Organisation, User
-from counterfoil.domain.refusals import Busy, IdentityNotVerified, Throttled, WrongOrganisation
+from counterfoil.domain.refusals import Busy, IdentityNotVerified, Refusal, Throttled, WrongOrganisation
 from counterfoil.storage import organisations as stored
 from counterfoil.storage.database import Pool, acquire
 
@@ -117,13 +117,19 @@ class Callers:
         if parsed is None:
             raise IdentityNotVerified(WRONG_CREDENTIALS, "Authorization")
         organisation, credential = await self._system(*parsed, shown.source, clock)
-        _check_organisation(organisation, shown)
-        if not shown.token:
+        token = self._tokens.verify(shown.token, clock.now) if shown.token else None
+        refused = _mismatch(organisation, shown, token)
+        if refused is not None:
+            # The login may have moved to the organisation that is meant: then this snapshot is an old one.
+            if await self._look_again(parsed[0], organisation) is organisation:
+                raise refused
+            organisation, credential = await self._system(*parsed, shown.source, clock)
+            refused = _mismatch(organisation, shown, token)
+            if refused is not None:
+                raise refused
+        if token is None:
             actor = _actor_of(organisation, credential, None)
             return _Known(organisation, actor, clock.ticks + KNOWN_SECONDS, _FOR_EVER)
-        token = self._tokens.verify(shown.token, clock.now)
-        if token is None or token.org_id != organisation.org_id:
-            raise IdentityNotVerified(WRONG_USER, "X-CAP-UI-AUTH-TOKEN")
         user = _user_of(organisation, token.user_id, token.epoch)
         if user is None:
             fresh = await self._reload(organisation)
@@ -255,19 +261,22 @@ def _user_of(organisation: Organisation, user_id: int, epoch: int) -> User | Non
     return user if person is not None and person.active else None
 
 
-def _check_organisation(organisation: Organisation, shown: Presented) -> None:
-    sent = shown.organisation
-    if sent is None:
+def _mismatch(organisation: Organisation, shown: Presented, token: Token | None) -> Refusal | None:
+    """What of the call is not this organisation's: its number, or the token."""
+    if shown.organisation is None:
         if shown.organisation_required:
-            raise WrongOrganisation("send the number of your organisation in the header", "X-CAP-API-AUTH-ORG-ID")
-        return
-    digits = sent.strip()
-    # int() alone would take blanks, signs, underscores and Arabic digits.
-    if not digits.isdigit() or len(digits) > 19 or int(digits) != organisation.org_id:
-        raise WrongOrganisation(
-            "this is not the number of the organisation that the credentials belong to",
-            "X-CAP-API-AUTH-ORG-ID",
-        )
+            return WrongOrganisation("send the number of your organisation in the header", "X-CAP-API-AUTH-ORG-ID")
+    else:
+        digits = shown.organisation.strip()
+        # int() alone would take blanks, signs, underscores and Arabic digits.
+        if not digits.isdigit() or len(digits) > 19 or int(digits) != organisation.org_id:
+            return WrongOrganisation(
+                "this is not the number of the organisation that the credentials belong to",
+                "X-CAP-API-AUTH-ORG-ID",
+            )
+    if shown.token and (token is None or token.org_id != organisation.org_id):
+        return IdentityNotVerified(WRONG_USER, "X-CAP-UI-AUTH-TOKEN")
+    return None
 
 
 def _actor_of(organisation: Organisation, credential: Credential, user: User | None) -> Actor:
