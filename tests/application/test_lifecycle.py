@@ -564,8 +564,10 @@ async def test_a_hold_may_end_while_its_batch_is_read(database_url: str) -> None
     async with a_house(database_url, [Lot(200_000)]) as house:
         made = await house.submit(*(submit_command(house.organisation, points=1_000) for _ in range(200)))
         voices = [decide_command(house.organisation, each.request_id) for each in made]
+        for _ in range(2):  # each connection knows the statement: it is carried out at once
+            await house.decide(decide_command(house.organisation, ids.uuid7()))
         await house.connection.execute(
-            "UPDATE hold SET expires_at = clock_timestamp() + n * interval '100 microseconds' FROM ("
+            "UPDATE hold SET expires_at = clock_timestamp() + n * interval '200 microseconds' FROM ("
             "SELECT request_id, row_number() OVER () AS n FROM hold) one WHERE one.request_id = hold.request_id"
         )
         done = await house.decide(*voices)

@@ -326,6 +326,8 @@ def test_ready_tells_of_the_database(folder: Path, data_dir: Path) -> None:
             assert http.get("/readyz").json() == {"status": "ready"}
             shop.create()
             embedded.stop(database)
+            # The answer is kept for a second.
+            _wait_until(lambda: http.get("/readyz").status_code == 503)
             answer = http.get("/readyz")
             assert answer.status_code == 503
             [error] = answer.json()["errors"]

@@ -45,9 +45,7 @@ def add_organisation(service: Service, login: str) -> None:
     """Organisation 7 with one login."""
     service.sql("INSERT INTO organisation SELECT 7, name, time_zone, wire_time_zone, country_code, profile, control, "
                 "echo_credentials FROM organisation")  # fmt: skip
-    service.sql(
-        "INSERT INTO credential SELECT 7, $1, kind, user_id, NULL, NULL, secret_hash FROM credential", login
-    )
+    service.sql("INSERT INTO credential SELECT 7, $1, kind, user_id, NULL, NULL, secret_hash FROM credential", login)
 
 
 def assert_not_verified(answer: httpx.Response) -> None:

@@ -90,13 +90,14 @@ class Passwords:
         name = self._name(login, secret, stored_hash)
         result = self._recall(name, now)
         if result is None:
-            running = self._running.get(name) or self._start(name, secret, stored_hash, source)
+            running = self._running.get(name) or self._start(name, secret, stored_hash, source, now)
             # Shielded: the caller who goes away must not take the others' answer along.
             result = await asyncio.shield(running)
-            self._remember(name, result, now)
         return result and known
 
-    def _start(self, name: bytes, secret: bytes, stored_hash: str, source: str | None) -> asyncio.Future[bool]:
+    def _start(
+        self, name: bytes, secret: bytes, stored_hash: str, source: str | None, now: float
+    ) -> asyncio.Future[bool]:
         too_many = source is not None and self._waiting_of[source] >= self._waiting_per_source_max
         if too_many or len(self._running) >= self._waiting_max:
             raise Busy("too many logins are being verified: send the same call again", retry_after_seconds=1)
@@ -104,11 +105,14 @@ class Passwords:
         self._running[name] = running
         if source is not None:
             self._waiting_of[source] += 1
-        running.add_done_callback(lambda _: self._ended(name, source))
+        running.add_done_callback(lambda ended: self._ended(ended, name, source, now))
         return running
 
-    def _ended(self, name: bytes, source: str | None) -> None:
+    def _ended(self, ended: asyncio.Future[bool], name: bytes, source: str | None, now: float) -> None:
         self._running.pop(name, None)
+        # Here and not where it was waited for: in between, it would be neither running nor remembered.
+        if not ended.cancelled() and ended.exception() is None:
+            self._remember(name, ended.result(), now)
         if source is not None:
             self._waiting_of[source] -= 1
             if not self._waiting_of[source]:
