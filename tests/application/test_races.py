@@ -267,6 +267,28 @@ async def test_two_single_calls_with_one_reference_get_their_true_answers(databa
         assert sum(worker.seen.retries["clash"] for worker in house.workers) > 0
 
 
+@pytest.mark.parametrize("verb", ["submit", "decide", "redeem"])
+async def test_the_time_of_a_change_is_after_its_locks(database_url: str, verb: str) -> None:
+    """What waited for another transaction happened after it, not when it was sent."""
+    async with a_house(database_url, 2_000_000) as house:
+        (request,) = await house.submitted(1, mobile=MOBILES[0])
+        commands: dict[str, Any] = {
+            "submit": submit_command(house.organisation, mobile=MOBILES[0]),
+            "decide": decide_command(house.organisation, request.request_id),
+            "redeem": redeem_command(house.organisation, mobile=MOBILES[0]),
+        }
+        async with house.connection.transaction():
+            await house.connection.execute("SELECT 1 FROM member FOR UPDATE")
+            call = asyncio.create_task(*house.shared_out([commands[verb]], verb))
+            waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            while not await house.connection.fetch(waiting):  # noqa: ASYNC110 - the event is in the database
+                await asyncio.sleep(0.005)
+            released_at = await house.connection.fetchval("SELECT clock_timestamp()")
+        await call
+        at = await house.connection.fetchval("SELECT max(at) FROM event")
+        assert at >= released_at
+
+
 async def test_one_key_makes_one_request(database_url: str) -> None:
     async with a_house(database_url, 2_000_000) as house:
         commands = [
