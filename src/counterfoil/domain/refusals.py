@@ -13,7 +13,6 @@ Refusal
 ├── BadSortOrder                2012
 ├── IdentityNotVerified         2013
 ├── NobodyCanCheck              2021   no person but the maker could ever decide
-├── BadUri                      2022   the call's address cannot be built
 ├── BadHeaders                  2023   the call's headers cannot be used
 ├── IdempotencyConflict         2901   the key was used for other content
 ├── ChangedSinceShown           2902
@@ -115,12 +114,6 @@ class NobodyCanCheck(Refusal):
     """No person but the maker could ever decide."""
 
     code = 2021
-
-
-class BadUri(Refusal):
-    """The address of the stored call cannot be built."""
-
-    code = 2022
 
 
 class BadHeaders(Refusal):

@@ -27,7 +27,6 @@ STATUS: Final[Mapping[type[Refusal], int]] = MappingProxyType(
         refusals.BadSortOrder: BAD_REQUEST,
         refusals.IdentityNotVerified: 401,
         refusals.NobodyCanCheck: BAD_REQUEST,
-        refusals.BadUri: BAD_REQUEST,
         refusals.BadHeaders: BAD_REQUEST,
         refusals.MemberNotFound: 404,
         refusals.IdempotencyConflict: 409,
