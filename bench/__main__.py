@@ -30,6 +30,7 @@ SMALL: dict[str, Section] = {
     "f": over_http.organisations,
 }
 LARGE: dict[str, Section] = {"d": over_http.reads_among_a_million}
+QUIET_CORES = 0.2
 ALONE: dict[str, Section] = {"costs": costs.costs, "profile": profiles.profile}
 
 
@@ -94,10 +95,16 @@ def main() -> None:
             print(f"  {name}: {value}")
         for section in sections:
             section(server, report)
+    busy = bool(report.rounds) and report.busy_elsewhere() > QUIET_CORES
+    if busy:
+        report.notes.append(
+            f"other programs kept {report.busy_elsewhere():.1f} of {os.cpu_count()} cores busy: "
+            "do not quote these rates"
+        )
     for note in report.notes:
         print(f"  ! {note}")
     if report.targets:
-        report.print_targets()
+        report.print_targets(busy=busy)
     print(f"\n  {time.monotonic() - started_at:.0f} s in all, load average now {os.getloadavg()[0]:.2f}")
     if arguments.json:
         arguments.json.write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")

@@ -76,6 +76,9 @@ def creates_and_lifecycles(server: Scratch, report: Report) -> None:
         "(b) create p50 of one client, x yardstick",
         report.ratio(f"b create, {alone}", f"a yardstick, {alone}", "p50_us"), AT_MOST, 3,
     )  # fmt: skip
+    for name in ("b create", "c lifecycle"):
+        ratio = report.cpu_ratio(f"a yardstick, {at}", f"{name}, {at}")
+        print(f"  CPU of a yardstick's request, all processes, as a share of that of a {name[2:]}: {ratio:.2f}")
     report.notes += [f"(b, c) {each}" for each in uvloop.run(seed.broken_rules(url))]
     for name in ("http", "yardstick"):
         uvloop.run(server.drop(name))

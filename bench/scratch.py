@@ -96,10 +96,12 @@ def backend_seconds(postmaster: int, name: str) -> float:
     """The CPU seconds of the clients' connections to one database, without vacuum, checkpoints and the like."""
     total = 0.0
     for process in psutil.Process(postmaster).children():
-        title = " ".join(process.cmdline())
-        if f" {name} [local]" in title:
-            times = process.cpu_times()
-            total += times.user + times.system
+        try:
+            if f" {name} [local]" in " ".join(process.cmdline()):
+                times = process.cpu_times()
+                total += times.user + times.system
+        except psutil.NoSuchProcess:
+            continue  # a vacuum worker that ended a moment ago
     return total
 
 

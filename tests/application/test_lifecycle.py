@@ -561,17 +561,21 @@ async def test_a_request_whose_hold_is_over_takes_what_is_there(house: House) ->
 
 async def test_a_hold_may_end_while_its_batch_is_read(database_url: str) -> None:
     """Some of the holds end between the reading of the account and the decision: that is one moment, too."""
-    async with a_house(database_url, [Lot(200_000)]) as house:
-        made = await house.submit(*(submit_command(house.organisation, points=1_000) for _ in range(200)))
-        voices = [decide_command(house.organisation, each.request_id) for each in made]
-        for _ in range(2):  # each connection knows the statement: it is carried out at once
-            await house.decide(decide_command(house.organisation, ids.uuid7()))
-        await house.connection.execute(
-            "UPDATE hold SET expires_at = clock_timestamp() + n * interval '200 microseconds' FROM ("
-            "SELECT request_id, row_number() OVER () AS n FROM hold) one WHERE one.request_id = hold.request_id"
-        )
-        done = await house.decide(*voices)
-        assert {each.state for each in done} == {State.SUCCEEDED}
+    async with a_house(database_url, [Lot(400_000)]) as house:
+        for microseconds in (50, 100, 200, 400):
+            made = await house.submit(*(submit_command(house.organisation, points=1_000) for _ in range(100)))
+            voices = [decide_command(house.organisation, each.request_id) for each in made]
+            for _ in range(2):  # each connection knows the statement: it is carried out at once
+                await house.decide(decide_command(house.organisation, ids.uuid7()))
+            await house.connection.execute(
+                "UPDATE hold SET expires_at = clock_timestamp() + n * $1::interval FROM ("
+                "SELECT request_id, row_number() OVER () AS n FROM hold WHERE state = 'open') one "
+                "WHERE one.request_id = hold.request_id",
+                timedelta(microseconds=microseconds),
+            )
+            done = await house.decide(*voices)
+            assert {each.state for each in done} == {State.SUCCEEDED}
+            await invariants.check(house.connection)
         assert await house.totals() == (0, 0)
 
 

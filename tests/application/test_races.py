@@ -14,13 +14,14 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from counterfoil.application import ids
+from counterfoil.application import ids, points, requests
 from counterfoil.application.requests import KeyConflict, Replayed, Stale
 from counterfoil.domain.access import Right
 from counterfoil.domain.intouch_answers import Outcome
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.refusals import AlreadyCompleted, Busy, NotPermitted
 from counterfoil.domain.requests import Decide, Request, State
+from counterfoil.storage.database import transaction
 from tests import invariants
 from tests.builders import (
     CHECKER,
@@ -73,7 +74,7 @@ async def deadlocks(connection: Connection) -> int:
 
 
 @asynccontextmanager
-async def a_house(url: str, points: int, *, members: int = 1, **changes: Any) -> AsyncIterator[House]:
+async def a_house(url: str, owned: int, *, members: int = 1, **changes: Any) -> AsyncIterator[House]:
     """Afterwards: no fault of ours, no deadlock, every invariant holds."""
     async with AsyncExitStack() as stack:
         connection = await connect(url)
@@ -81,7 +82,7 @@ async def a_house(url: str, points: int, *, members: int = 1, **changes: Any) ->
         await seed_organisation(connection, rights=[Right.MOVE_DIRECTLY], **changes)
         for number, mobile in enumerate(MOBILES[:members], start=1):
             more = [Lot(1_000 * number)] if number > 1 else []
-            lots = [Lot(points // 3), Lot(points - points // 3), *more]
+            lots = [Lot(owned // 3), Lot(owned - owned // 3), *more]
             await seed_member(connection, lots, member_id=number, mobile=mobile)
         async with some_workers(url, 3) as workers:
             for worker in workers:
@@ -191,6 +192,75 @@ async def test_batches_with_the_same_members_do_not_deadlock(database_url: str) 
             assert codes(outcomes) == {"Request": 4, 800: 8}
 
 
+async def is_waiting(connection: Connection) -> None:
+    """Return when somebody waits for a lock in this database."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    while not await connection.fetch(waiting):  # noqa: ASYNC110 - the event is in the database
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("verb", ["submit", "decide", "redeem"])
+async def test_members_and_requests_are_locked_in_the_order_of_their_ids(database_url: str, verb: str) -> None:
+    """While a batch waits for the first row of its order, it has none of the others."""
+    async with a_house(database_url, 2_000_000, members=4) as house:
+        organisation, worker = house.organisation, house.workers[0]
+        await worker.redeem(redeem_command(organisation, mobile=MOBILES[2], points=1_500_000))
+        made = [(await house.submitted(1, mobile=mobile))[0] for mobile in MOBILES]
+        mobiles = [MOBILES[index] for index in (3, 0, 2, 1)]
+        table, key = "member", "member_id"
+        rows: list[Any] = [1, 2, 3, 4]
+        match verb:
+            case "submit":
+                work: Any = [submit_command(organisation, mobile=mobile) for mobile in mobiles]
+                run: Any = requests.submit_requests
+            case "redeem":
+                work, run = [redeem_command(organisation, mobile=mobile) for mobile in mobiles], points.redeem_points
+            case _:
+                table, key, rows = "request", "request_id", sorted(each.request_id for each in made)
+                work = [decide_command(organisation, made[index].request_id) for index in (3, 0, 2, 1)]
+                run = requests.decide_requests
+
+        async def batch() -> Sequence[Any]:
+            async with transaction(worker.pool, lock_timeout_ms=5000) as tx:
+                outcomes: Sequence[Any] = await run(tx, organisation, work)
+                return outcomes
+
+        async with house.connection.transaction():
+            lock = f"SELECT 1 FROM {table} WHERE {key} = $1 FOR UPDATE NOWAIT"  # noqa: S608
+            await house.connection.execute(lock, rows[0])
+            task = asyncio.create_task(batch())
+            await is_waiting(house.connection)
+            for row in rows[1:]:
+                await house.connection.execute(lock, row)
+        assert all(isinstance(each, Request | Outcome) for each in await task)
+
+
+async def test_references_are_taken_in_their_order(database_url: str) -> None:
+    """While a batch waits for another's claim to its first reference, it has claimed none of the others."""
+    async with a_house(database_url, 2_000_000, members=3) as house:
+        organisation, worker = house.organisation, house.workers[0]
+        commands = [
+            redeem_command(organisation, mobile=mobile, reference=reference)
+            for mobile, reference in zip(MOBILES, ("C", "A", "B"), strict=False)
+        ]
+
+        async def batch() -> Sequence[Any]:
+            async with transaction(worker.pool, lock_timeout_ms=5000) as tx:
+                return await points.redeem_points(tx, organisation, commands)
+
+        claim = "INSERT INTO redemption VALUES (51250, $1, 9, NULL, 1, $2, '', '', 'ind.1', now())"
+        other = house.connection.transaction()
+        await other.start()
+        await house.connection.execute("SET LOCAL lock_timeout = '500ms'")
+        await house.connection.execute(claim, "AAAAAA", "A")
+        task = asyncio.create_task(batch())
+        await is_waiting(house.connection)
+        await house.connection.execute(claim, "BBBBBB", "B")
+        await house.connection.execute(claim, "CCCCCC", "C")
+        await other.rollback()
+        assert codes(await task) == {800: 3}
+
+
 async def test_fifty_makers_share_points_for_seven(database_url: str) -> None:
     async with a_house(database_url, 799_999) as house:
         made = await house.submitted(50, mobile=MOBILES[0])
@@ -280,9 +350,7 @@ async def test_the_time_of_a_change_is_after_its_locks(database_url: str, verb: 
         async with house.connection.transaction():
             await house.connection.execute("SELECT 1 FROM member FOR UPDATE")
             call = asyncio.create_task(*house.shared_out([commands[verb]], verb))
-            waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            while not await house.connection.fetch(waiting):  # noqa: ASYNC110 - the event is in the database
-                await asyncio.sleep(0.005)
+            await is_waiting(house.connection)
             released_at = await house.connection.fetchval("SELECT clock_timestamp()")
         await call
         at = await house.connection.fetchval("SELECT max(at) FROM event")
@@ -377,21 +445,21 @@ async def test_a_storm_of_everything(database_url: str) -> None:
         open_requests: list[UUID] = []
 
         async def one(worker: Worker) -> Any:
-            mobile, points = storm.choice(MOBILES), storm.choice([1_000, 20_000, 150_000])
+            mobile, size = storm.choice(MOBILES), storm.choice([1_000, 20_000, 150_000])
             reference = storm.choice([None, f"R{storm.randrange(60)}"])
             match storm.randrange(5):
                 case 0 | 1:
                     key = storm.choice([None, f"k{storm.randrange(300)}"])
                     outcome: Any = await worker.submit(
                         submit_command(
-                            house.organisation, mobile=mobile, points=points, reference=reference, idempotency_key=key
+                            house.organisation, mobile=mobile, points=size, reference=reference, idempotency_key=key
                         )
                     )
                     if isinstance(outcome, Request):
                         open_requests.append(outcome.request_id)
                 case 2:
                     outcome = await worker.redeem(
-                        redeem_command(house.organisation, mobile=mobile, points=points, reference=reference)
+                        redeem_command(house.organisation, mobile=mobile, points=size, reference=reference)
                     )
                 case _:
                     request_id = storm.choice(open_requests) if open_requests else ids.uuid7()

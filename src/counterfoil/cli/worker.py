@@ -8,6 +8,7 @@ that the supervisor is gone. Standard output tells the supervisor, in one line, 
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -43,6 +44,10 @@ def _leave_nothing(slot: int, settings: Settings) -> None:
 
 
 def _tell_ready() -> None:
+    # What is loaded by now stays: collecting it again and again costs a tenth of the CPU of a request.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     os.write(sys.stdout.fileno(), READY)
 
 
