@@ -78,7 +78,7 @@ async def a_worker(url: str, *, pool_size: int = 4, limits: Limits | None = None
 
     def queue(verb: str, run: Callable[[Tx, Organisation, Sequence[C]], Awaitable[Sequence[R]]]) -> GroupCommit[C, R]:
         async def in_organisation(tx: Tx, org_id: int, commands: Sequence[C]) -> Sequence[R]:
-            found = await organisations.current(org_id)
+            found = await organisations.current_within(tx, org_id)
             assert found is not None
             return await run(tx, found, commands)
 
