@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from counterfoil.application.requests import Ledger, Stale
+from counterfoil.application.requests import Ledger, Stale, is_current
 from counterfoil.domain import redemptions as rules
 from counterfoil.domain.intouch_answers import Outcome
 from counterfoil.domain.organisations import Organisation
@@ -27,7 +27,7 @@ async def redeem_points(tx: Tx, organisation: Organisation, commands: Sequence[R
     references: set[str] = set()
     outcomes: list[RedeemOutcome] = []
     for command, file in zip(commands, loaded.files, strict=True):
-        current = loaded.organisation_version == organisation.version == command.actor.organisation_version
+        current = is_current(organisation, command.actor, loaded.organisation_version)
         if file.written is not None:
             outcomes.append(rules.replayed(organisation, command, file.account, file.written))
         elif not current:

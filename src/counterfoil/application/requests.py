@@ -99,6 +99,11 @@ class Ledger:
             self.changes.change_account(before, self._after[member_id])
 
 
+def is_current(organisation: Organisation, actor: Actor, version_now: int) -> bool:
+    """Whether the snapshot, and the actor that was verified by it, are of the version under lock."""
+    return version_now == organisation.version == actor.organisation_version
+
+
 async def submit_requests(tx: Tx, organisation: Organisation, commands: Sequence[Submit]) -> list[SubmitOutcome]:
     """Each command becomes a pending request with its points set aside, or a refusal that changes nothing."""
     keys: dict[tuple[str, str], tuple[str, str, str, bytes, UUID]] = {}
@@ -141,10 +146,7 @@ def _submit_one(
 ) -> SubmitOutcome:
     if file.already_written:
         return Replayed(command.request_id)
-    if (
-        loaded.organisation_version != organisation.version
-        or command.actor.organisation_version != organisation.version
-    ):
+    if not is_current(organisation, command.actor, loaded.organisation_version):
         return Stale(loaded.organisation_version)
     if command.idempotency_key is not None and file.key_request_id != command.request_id:
         if file.key_request_id is None:
@@ -248,7 +250,7 @@ async def decide_requests(tx: Tx, organisation: Organisation, commands: Sequence
     batch = _DecisionBatch(Ledger(organisation, loaded.now, changes))
     outcomes: list[DecideOutcome] = []
     for command, file in zip(commands, loaded.files, strict=True):
-        current = loaded.organisation_version == organisation.version == command.actor.organisation_version
+        current = is_current(organisation, command.actor, loaded.organisation_version)
         if file.already_written and file.request is not None:
             outcomes.append(file.request)
         elif not current:
