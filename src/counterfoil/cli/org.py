@@ -73,7 +73,7 @@ def _apply(file: Path, draft: Draft, *, dry_run: bool) -> Difference:
         raise CannotApply(draft.problems)
     sources = PasswordSources(os.environ, file.parent, _ask if sys.stdin.isatty() else None)
     with _database(load_settings(os.environ)) as url:
-        return asyncio.run(administration.apply_to(url, draft, sources, operator=_operator(), dry_run=dry_run))
+        return asyncio.run(administration.apply_to(url, draft, sources, operator=operator_name(), dry_run=dry_run))
 
 
 @contextmanager
@@ -97,7 +97,8 @@ def _ask(prompt: str) -> str:
         return ""
 
 
-def _operator() -> str:
+def operator_name() -> str:
+    """Whom the audit trail names for a command that an operator runs."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
