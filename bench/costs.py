@@ -19,6 +19,7 @@ from bench import in_process, seed
 from bench.figures import Report, Run
 from bench.in_process import Groups
 from bench.scratch import Scratch, backend_seconds
+from counterfoil.domain.payloads import Redemption
 from counterfoil.domain.requests import Submit
 from counterfoil.storage import changes
 
@@ -50,7 +51,8 @@ class Variant:
 
 
 def _without_reference(command: Submit) -> Submit:
-    return replace(command, redemption=replace(command.redemption, external_reference=None))
+    asked = command.asked
+    return replace(command, asked=replace(asked, external_reference=None)) if isinstance(asked, Redemption) else command
 
 
 def _with_key(command: Submit) -> Submit:

@@ -218,7 +218,7 @@ def submit_command(
         "place": place,
         "request_type": "POINTS-REDEMPTION",
         "entity_info": b"{}",
-        "redemption": Redemption(points, "mobile", mobile, reference, "bill-1", ""),
+        "asked": Redemption(points, "mobile", mobile, reference, "bill-1", ""),
         "host_id": "h1",
         "host_revision": 1,
         "payload": payload,

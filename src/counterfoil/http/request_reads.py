@@ -12,7 +12,7 @@ import msgspec
 
 from counterfoil.application import reads
 from counterfoil.application.requests import Stale
-from counterfoil.domain import payloads
+from counterfoil.domain import payload_types
 from counterfoil.domain.access import Actor
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payloads import ID_MAX
@@ -156,7 +156,7 @@ def read_query(call: Call, organisation: Organisation) -> ListQuery:
         states=_states(call.query_value("states") or ""),
         started_from=since,
         started_until=until,
-        request_type=payloads.known_type(kind) if kind else None,
+        request_type=payload_types.known_type(kind) if kind else None,
         maker_user_id=_number(call, "userId", ID_MAX),
         till_id=_number(call, "tillId", ID_MAX),
         store_id=_number(call, "storeId", ID_MAX),
