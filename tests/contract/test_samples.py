@@ -14,8 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.contract.serving import Serve
-from tests.contract.shop import CHECKER, CREATE, HOST, MAKER, MAKER_ID, WORKFLOW, Member, Shop, exact
+from tests.contract.shop import CHECKER, CREATE, MAKER, MAKER_ID, WORKFLOW, Member, Shop, exact
 
 SAMPLES = Path(__file__).parent / "samples"
 FAILED = "approve-request/response-points-redemption-failed.json"
@@ -121,20 +120,6 @@ def assert_matches(name: str, answer: httpx.Response) -> Any:
     found = exact(answer.text)
     assert list(differences(sample(name), found, CANNOT_MATCH[name])) == []
     return found
-
-
-@pytest.fixture(scope="module")
-def original(service: Serve, http: httpx.Client) -> Shop:
-    """The organisation of the samples."""
-    member = Member(382332518, "919887766554", 500, "tomswayer@mail.com", "XYPZ0063")
-    shop = Shop(service, http, 51250, "ind.1", password="123", members=[member]).open()
-    shop.change(
-        hosts=[
-            {"id": "crm", "url": HOST.strip("<>"), "target": "ledger"},
-            {"id": "eu", "url": "https://eu.api.capillarytech.com", "target": "ledger"},
-        ]
-    )
-    return shop
 
 
 def test_create(original: Shop) -> None:

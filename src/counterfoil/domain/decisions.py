@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from counterfoil.domain import access, executions, payload_types, points
+from counterfoil.domain import access, ledger_executions, payload_types, points
 from counterfoil.domain.intouch_answers import (
     AWARDED,
     DUPLICATE_REFERENCE,
@@ -86,10 +86,13 @@ def decide(
         return _close(organisation, _ended(request, voices, State.REJECTED, now), decision, account, open_hold, now)
     if _valid_approvals(organisation, request, voices, now) < request.approvals_required:
         return Decided(replace(request, decisions=voices, version=request.version + 1), decision, account)
+    refused = ledger_executions.above_cap(organisation.programme, request.request_type, request.points)
+    if refused is not None:
+        return refused
     host = next((each for each in organisation.hosts if each.host_id == request.host_id), None)
     if host is None or host.revision != request.host_revision or host.target != "ledger":
         return ChangedSinceShown("the host entry was changed after submission: reject the request and submit it again")
-    refused = executions.may_execute(organisation.programme, request.request_type, request.points)
+    refused = ledger_executions.without_expiry(organisation.programme, request.request_type)
     if refused is not None:
         return refused
     code = _till_code(organisation, request, command)
@@ -184,7 +187,7 @@ def _execute(
             now=now,
         )
     elif code == REDEEMED:
-        code, change = executions.execute(
+        code, change = ledger_executions.execute(
             organisation, request.request_id, asked, account, reference_used=reference_used, now=now
         )
     account_after = account if change is None else change.account
@@ -229,7 +232,7 @@ def _outcome(
         served_by=command.served_by,
         member_id=None if account is None else account.member_id,
         balance=0 if account is None else account.available,
-        created_id=executions.created_id(request.request_id) if code == AWARDED else None,
+        created_id=ledger_executions.created_id(request.request_id) if code == AWARDED else None,
     )
 
 

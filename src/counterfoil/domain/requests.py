@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from counterfoil.domain import access, executions, points
+from counterfoil.domain import access, ledger_executions, points
 from counterfoil.domain.access import Actor, Place
 from counterfoil.domain.intouch_answers import (
     Outcome,
@@ -195,7 +195,7 @@ def submit(
     """
     asked = command.asked
     refused = access.may_submit(organisation, command.actor, command.place, command.request_type, asked.points, now)
-    refused = refused or executions.above_cap(organisation.programme, command.request_type, asked.points)
+    refused = refused or ledger_executions.above_cap(organisation.programme, command.request_type, asked.points)
     if refused is not None:
         return refused
     change: points.Change | None = None
@@ -230,7 +230,7 @@ def _flags(
     elif isinstance(asked, Redemption) and change is None:
         yield "unfunded"
     if not isinstance(asked, Redemption):
-        yield from executions.flags(organisation, asked)
+        yield from ledger_executions.flags(organisation.programme, asked)
     if command.till_epoch is None:
         yield "till_credential"
 

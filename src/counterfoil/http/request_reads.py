@@ -53,7 +53,8 @@ async def get_one(context: Context, call: Call) -> Answer:
         stored = await reads.find_request(context.pool, organisation.org_id, request_id)
         if stored is None or stored.organisation_version != organisation.version:
             return Stale(stored.organisation_version if stored else 0)
-        if stored.request is None:
+        # An administrative change is no request of the contract.
+        if stored.request is None or stored.request.request_type not in payload_types.TYPES:
             raise RequestNotFound("no request of this organisation has that requestId", "requestId")
         answer = wire.RequestAnswer(_data(context, organisation, stored))
         return Answer(200, wire.encode(answer), told(stored.request))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -13,7 +14,7 @@ from counterfoil.domain.organisations import Organisation, Programme
 from counterfoil.domain.payload_types import GOODWILL_POINTS, Asked, Goodwill, StatusChange
 from counterfoil.domain.payloads import TASK, points_text
 from counterfoil.domain.points import Change, MemberAccount
-from counterfoil.domain.refusals import BadGoodwillPoints, NoGoodwillExpiry, Refusal
+from counterfoil.domain.refusals import BadGoodwillPoints, NoGoodwillExpiry
 
 NUMBER_MAX: Final = 2**53 - 1  # what every client can read as a number
 
@@ -30,27 +31,25 @@ def above_cap(programme: Programme, request_type: str, wanted: int | None) -> Ba
     )
 
 
-def may_execute(programme: Programme, request_type: str, wanted: int | None) -> Refusal | None:
-    """What the organisation must put right before the ledger can execute; until then the request stays pending."""
-    if request_type == GOODWILL_POINTS and programme.goodwill_expiry_days is None:
-        return NoGoodwillExpiry(
-            "the programme does not say how long goodwill points last, so they cannot be given: an administrator sets "
-            "programme.goodwillExpiryDays in the organisation file, then approve again"
-        )
-    return above_cap(programme, request_type, wanted)
+def without_expiry(programme: Programme, request_type: str) -> NoGoodwillExpiry | None:
+    """The refusal of goodwill whose expiry nobody has set: until somebody does, the request stays pending."""
+    if request_type != GOODWILL_POINTS or programme.goodwill_expiry_days is not None:
+        return None
+    return NoGoodwillExpiry(
+        "the programme does not say how long goodwill points last, so they cannot be given: an administrator sets "
+        "programme.goodwillExpiryDays in the organisation file, then approve again"
+    )
 
 
-def flags(organisation: Organisation, asked: Asked) -> tuple[str, ...]:
-    """What a checker should know of such a request on the built-in ledger, apart from member and credentials."""
+def flags(programme: Programme, asked: Asked) -> Iterator[str]:
+    """What a checker should know of such a request, apart from its member and credentials."""
     if not isinstance(asked, Goodwill | StatusChange):
-        return ("not_served",)
-    found = []
-    if isinstance(asked, Goodwill):
-        if organisation.programme.goodwill_expiry_days is None:
-            found.append("goodwill_expiry")
-        if asked.programme_id != organisation.programme.programme_id:
-            found.append("programme_unknown")
-    return tuple(found)
+        yield "not_served"
+    elif isinstance(asked, Goodwill):
+        if programme.goodwill_expiry_days is None:
+            yield "goodwill_expiry"
+        if asked.programme_id != programme.programme_id:
+            yield "programme_unknown"
 
 
 def execute(
@@ -75,7 +74,7 @@ def execute(
     if reference_used:
         return DUPLICATE_REFERENCE, None
     if programme.goodwill_expiry_days is None:
-        raise AssertionError("may_execute refuses goodwill that would never expire (this is a bug)")
+        raise AssertionError("without_expiry refuses goodwill that would never expire (this is a bug)")
     expires_at = now + timedelta(days=programme.goodwill_expiry_days)
     return AWARDED, points.award(account, asked.points, request_id=request_id, now=now, expires_at=expires_at)
 
