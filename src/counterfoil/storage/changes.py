@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +28,7 @@ _WIDTHS = {
 }  # fmt: skip
 _REFERENCE = 4  # its column in a row of redemptions, and of goodwills
 _REQUEST, _POINTS = 0, 2  # columns in a row of goodwills
+_CHANGED_AT = 3  # the column in a row of statuses
 _PARAMETER = re.compile(r"\$((?!1\b)\d+)")  # all but $1, the organisation, which every block shares
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -125,9 +127,11 @@ class Changes:
         ))  # fmt: skip
 
     def set_status(self, request: Request, label: str, member_id: int) -> None:
-        """A member's status label; of several in one batch the last one stays."""
-        self.statuses = [row for row in self.statuses if row[0] != member_id]
-        self.statuses.append((member_id, label, request.request_id, request.ended_at))
+        """A member's status label; of several in one batch the latest one stays."""
+        others = [row for row in self.statuses if row[0] != member_id]
+        mine = [row for row in self.statuses if row[0] == member_id]
+        mine.append((member_id, label, request.request_id, request.ended_at))
+        self.statuses = [*others, max(reversed(mine), key=itemgetter(_CHANGED_AT))]
 
     def add_event(self, event: Event) -> None:
         """One audit event."""
