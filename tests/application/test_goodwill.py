@@ -103,9 +103,7 @@ async def test_what_was_committed_is_found_again(database_url: str, make: Any) -
     ("setting", "refused"), [("goodwill_points_max = 19_000", BadGoodwillPoints),
                              ("goodwill_expiry_days = NULL", NoGoodwillExpiry)],
 )  # fmt: skip
-async def test_what_the_programme_no_longer_allows_stays_pending(
-    database_url: str, setting: str, refused: type
-) -> None:
+async def test_what_is_no_longer_allowed_stays_pending(database_url: str, setting: str, refused: type) -> None:
     """And leaves every row as it was, the voice included."""
     async with a_house(database_url) as house:
         (request,) = await made(house, goodwill_command(house.organisation))
@@ -117,16 +115,16 @@ async def test_what_the_programme_no_longer_allows_stays_pending(
         assert await house.dump() == before
 
 
-async def test_goodwill_expires(database_url: str) -> None:
+async def test_goodwill_expires_but_for_what_is_held(database_url: str) -> None:
     async with a_house(database_url, [], goodwill_expiry_days=2) as house:
         (request,) = await made(house, goodwill_command(house.organisation))
         await house.decide(voice(house, request))
         await house.later(hours=47)
-        assert (await house.submitted(points=20_000)).flags == ()
+        assert (await house.submitted(points=5_000)).flags == ()
         await house.later(hours=1)
         (label,) = await made(house, status_command(house.organisation))
         await house.decide(voice(house, label))
-        assert await house.totals() == (0, 20_000)  # what is held does not expire
+        assert await house.totals() == (0, 5_000)
 
 
 async def test_two_workers_give_one_reference_once(database_url: str) -> None:

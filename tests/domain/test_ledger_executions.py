@@ -28,7 +28,7 @@ SAMPLES = Path(__file__).parents[1] / "contract" / "samples" / "approve-request"
 
 
 def execute(asked: Any, account: MemberAccount | None = NOBODY_S, **changes: Any) -> tuple[int, points.Change | None]:
-    known = {"reference_used": False, "now": NOW} | changes
+    known: dict[str, Any] = {"reference_used": False, "now": NOW} | changes
     return ledger_executions.execute(organisation(), REQUEST_ID, asked, account, **known)
 
 
@@ -102,7 +102,13 @@ def test_created_ids_are_numbers_that_every_client_can_read() -> None:
 
 
 def outcome(code: int, **changes: Any) -> Outcome:
-    fields = {"points": 0, "till": "ind.1", "correlation_id": "0" * 32, "served_by": "host-1", "created_id": 38}
+    fields: dict[str, Any] = {
+        "points": 0,
+        "till": "ind.1",
+        "correlation_id": "0" * 32,
+        "served_by": "host-1",
+        "created_id": 38,
+    }
     return Outcome(code=code, **(fields | changes))
 
 
