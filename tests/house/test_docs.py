@@ -27,6 +27,7 @@ from counterfoil import telemetry
 from counterfoil.application import organisation_files
 from counterfoil.cli import demo
 from counterfoil.cli.main import app
+from counterfoil.domain import execution_answers
 from counterfoil.domain.access import UnitKind
 from counterfoil.domain.intouch_answers import ITEM_MESSAGES
 from counterfoil.domain.refusals import Refusal
@@ -208,6 +209,8 @@ def test_errors() -> None:
     assert f"| {problems.ACCESS_DENIED_CODE} | 403 |" in items
     messages = {row[0]: row[2] for row in rows_of(section(page, "## Item codes"))[1:]}
     assert messages == {str(code): message for code, message in ITEM_MESSAGES.items()}
+    others = {row[0]: row[2] for row in rows_of(section(page, "## Other types on the built-in ledger"))[1:]}
+    assert others == {str(code): message for code, message in execution_answers.MESSAGES.items()}
 
 
 def states_page() -> str:

@@ -235,13 +235,13 @@ def _mandatory(body: Mapping[str, Any], field: str, where: str = _BODY, *, maxim
     path = f"{where}.{field}"
     text = text_at(body.get(field), path, maximum=maximum).strip()
     if not text:
-        raise InvalidPayload(f"{path} is mandatory", path)
+        raise InvalidPayload(f"{path} is mandatory: send a text that is not empty", path)
     return text
 
 
 def _id(body: Mapping[str, Any], field: str) -> int:
     if body.get(field) in (None, ""):
-        raise InvalidPayload(f"{_BODY}.{field} is mandatory", f"{_BODY}.{field}")
+        raise InvalidPayload(f"{_BODY}.{field} is mandatory: send a number above 0", f"{_BODY}.{field}")
     return _id_of(body[field], f"{_BODY}.{field}")
 
 
