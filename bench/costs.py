@@ -24,6 +24,7 @@ from bench.in_process import Groups
 from bench.scratch import Scratch
 from counterfoil.application import requests as verbs
 from counterfoil.domain.organisations import Organisation
+from counterfoil.domain.payloads import Redemption
 from counterfoil.domain.requests import Request, State, Submit
 from counterfoil.storage import changes, database, organisations
 
@@ -54,7 +55,8 @@ class Variant:
 
 
 def _without_reference(command: Submit) -> Submit:
-    return replace(command, redemption=replace(command.redemption, external_reference=None))
+    asked = command.asked
+    return replace(command, asked=replace(asked, external_reference=None)) if isinstance(asked, Redemption) else command
 
 
 def _with_key(command: Submit) -> Submit:

@@ -86,7 +86,7 @@ def submit_command(organisation: Organisation, maker: Actor, member: int, refere
     credential = next(iter(organisation.credentials.values()))
     return Submit(
         request_id=ids.uuid7(), actor=maker, place=place, request_type="POINTS-REDEMPTION", entity_info=b"{}",
-        redemption=Redemption(1000, "mobile", mobile, reference, "numbr892723330323421971280", "Redemption by SMS"),
+        asked=Redemption(1000, "mobile", mobile, reference, "numbr892723330323421971280", "Redemption by SMS"),
         host_id="h1", host_revision=1, payload=payload, sealed_headers=_SEALED,
         content_digest=sha256(payload).digest(), salt=ids.salt(), till_login=credential.login,
         till_epoch=credential.epoch,

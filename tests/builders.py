@@ -24,6 +24,7 @@ from counterfoil.domain.organisations import (
     Programme,
     User,
 )
+from counterfoil.domain.payload_types import TYPES, read_stored
 from counterfoil.domain.payloads import Redemption
 from counterfoil.domain.redemptions import Redeem
 from counterfoil.domain.requests import Decide, Submit
@@ -48,7 +49,7 @@ async def seed_organisation(connection: Any, org_id: int = 51250, **changes: Any
     fields = {
         "name": "Demo", "time_zone": "Asia/Kolkata", "wire_time_zone": "Asia/Kolkata", "country_code": "91",
         "profile": "contract", "control": "single", "echo_credentials": "create", "secret_hash": "not a hash",
-        "approvals": 1, "hold_days": 7, "rights": [],
+        "approvals": 1, "hold_days": 7, "rights": [], "goodwill_expiry_days": 90, "goodwill_points_max": None,
     } | changes  # fmt: skip
     await connection.execute(
         "INSERT INTO organisation (org_id, name, time_zone, wire_time_zone, country_code, profile, control, "
@@ -95,8 +96,9 @@ async def seed_organisation(connection: Any, org_id: int = 51250, **changes: Any
         org_id, json.dumps({"approvals": fields["approvals"]}),
     )  # fmt: skip
     await connection.execute(
-        "INSERT INTO programme (org_id, programme_id, name, hold_days, is_default) VALUES ($1, 1, 'Demo', $2, true)",
-        org_id, fields["hold_days"],
+        "INSERT INTO programme (org_id, programme_id, name, hold_days, is_default, goodwill_expiry_days, "
+        "goodwill_points_max) VALUES ($1, 1, 'Demo', $2, true, $3, $4)",
+        org_id, fields["hold_days"], fields["goodwill_expiry_days"], fields["goodwill_points_max"],
     )  # fmt: skip
 
 
@@ -169,7 +171,7 @@ def organisation(**changes: Any) -> Organisation:
         "credentials": {"ind.1": Credential("ind.1", 9, "not a hash", unit_id=TILL)},
         "hosts": (Host("h1", "https", "crm-nightly-new.cc.capillarytech.com", 443, "ledger"),),
         "policy": Policy(1),
-        "programme": Programme(1, "Demo"),
+        "programme": Programme(1, "Demo", goodwill_expiry_days=90),
         "grants": (
             grant(MAKER, Right.MAKE),
             grant(CHECKER, Right.CHECK),
@@ -218,7 +220,7 @@ def submit_command(
         "place": place,
         "request_type": "POINTS-REDEMPTION",
         "entity_info": b"{}",
-        "redemption": Redemption(points, "mobile", mobile, reference, "bill-1", ""),
+        "asked": Redemption(points, "mobile", mobile, reference, "bill-1", ""),
         "host_id": "h1",
         "host_revision": 1,
         "payload": payload,
@@ -229,6 +231,42 @@ def submit_command(
         "till_epoch": credential.epoch,
     }
     return Submit(**(fields | changes))
+
+
+def goodwill_command(
+    organisation: Organisation, *, points: int = 20_000, member_id: int = 382332518, reference: str = "", **changes: Any
+) -> Submit:
+    """A create call of GOODWILL-POINTS."""
+    request_id = changes.setdefault("request_id", ids.uuid7())
+    body = {
+        "referenceId": reference or f"ref-{request_id}", "reason": "reason", "baseType": "POINTS", "programId": 1,
+        "awardingTillId": TILL, "earningEntityType": "CUSTOMER", "earningEntityId": member_id,
+        "points": points / 1000, "source": "API",
+    }  # fmt: skip
+    return typed_command(organisation, "GOODWILL-POINTS", body, **changes)
+
+
+def status_command(
+    organisation: Organisation, *, mobile: str = "919988776655", label: str = "Suspended", **changes: Any
+) -> Submit:
+    """A create call of CUSTOMER-STATUS-CHANGE."""
+    query = {"source": "INSTORE", "identifierName": "mobile", "identifierValue": mobile}
+    body = {"reason": "testing", "label": label}
+    return typed_command(organisation, "CUSTOMER-STATUS-CHANGE", body, query=query, **changes)
+
+
+def typed_command(
+    organisation: Organisation, kind: str, body: dict[str, Any], *, query: dict[str, str] | None = None, **changes: Any
+) -> Submit:
+    """A create call of any type, read from its payload as the edge does."""
+    wanted = TYPES[kind]
+    call = {"hostname": "x", "path": wanted.path, "method": wanted.methods[0], "queryParams": query or {}, "body": body}
+    payload = msgspec.json.encode(call)
+    asked = read_stored(kind, payload)
+    digest = sha256(payload).digest()
+    return submit_command(
+        organisation, request_type=kind, asked=asked, payload=payload, content_digest=digest, **changes
+    )
 
 
 def decide_command(

@@ -115,6 +115,37 @@ QUESTIONS: Final[Mapping[str, str]] = {
         GROUP BY x.org_id, x.redemption_id, x.points
         HAVING x.points IS DISTINCT FROM sum(p.points) OR count(DISTINCT j.journal_id) <> 1
         """,
+    "goodwill that was given is in a goodwill of its request, and no other request has any": """
+        SELECT r.org_id, r.request_id, r.state, count(g.request_id) AS goodwills
+        FROM request r LEFT JOIN goodwill g USING (org_id, request_id)
+        GROUP BY r.org_id, r.request_id, r.state, r.request_type
+        HAVING count(g.request_id) <> (r.request_type = 'GOODWILL-POINTS' AND r.state = 'succeeded')::integer
+        """,
+    "a goodwill is the one that was asked for": """
+        SELECT g.org_id, g.request_id FROM goodwill g LEFT JOIN request r USING (org_id, request_id)
+        WHERE r.request_id IS NULL OR g.points <> r.points OR g.member_id IS DISTINCT FROM r.member_id
+           OR g.reference IS DISTINCT FROM r.external_reference OR g.awarded_at <> r.ended_at
+        """,
+    "a goodwill gave its points once, as the lot of its name": """
+        SELECT g.org_id, g.request_id, g.points, count(p.line) AS postings
+        FROM goodwill g
+        LEFT JOIN lot l ON l.org_id = g.org_id AND l.member_id = g.member_id AND l.lot_id = g.request_id
+            AND l.points = g.points AND l.awarded_at = g.awarded_at AND l.expires_at IS NOT NULL
+        LEFT JOIN journal j ON j.org_id = g.org_id AND j.request_id = g.request_id AND j.kind = 'award'
+        LEFT JOIN posting p ON p.org_id = j.org_id AND p.journal_id = j.journal_id
+        GROUP BY g.org_id, g.request_id, g.points, l.lot_id
+        HAVING count(p.line) <> 1 OR min(p.points) <> g.points OR l.lot_id IS NULL
+            OR bool_or(p.lot_id <> g.request_id OR p.source <> 'issued')
+        """,
+    "a status label is that of the last status change that succeeded": """
+        SELECT s.org_id, s.member_id, s.request_id FROM member_status s LEFT JOIN request r USING (org_id, request_id)
+        WHERE r.request_id IS NULL OR r.state <> 'succeeded' OR r.request_type <> 'CUSTOMER-STATUS-CHANGE'
+           OR r.member_id <> s.member_id OR s.changed_at <> r.ended_at
+           OR s.label <> btrim(convert_from(r.payload, 'UTF8')::json -> 'body' ->> 'label')
+           OR EXISTS (SELECT FROM request later WHERE later.org_id = s.org_id AND later.member_id = s.member_id
+                      AND later.request_type = 'CUSTOMER-STATUS-CHANGE' AND later.state = 'succeeded'
+                      AND later.ended_at > s.changed_at)
+        """,
     "what was redeemed of a member is in its redemptions": """
         SELECT m.org_id, m.member_id, posted.points, asked.points AS redeemed
         FROM member m
@@ -154,7 +185,8 @@ QUESTIONS: Final[Mapping[str, str]] = {
         SELECT r.org_id, r.request_id, r.state, r.outcome FROM request r
         WHERE (r.state IN ('succeeded', 'failed')) <> (r.outcome IS NOT NULL)
            OR (r.state = 'succeeded')
-              <> coalesce((convert_from(r.outcome, 'UTF8')::json ->> 'code') = '800', false)
+              <> coalesce((convert_from(r.outcome, 'UTF8')::json ->> 'code') = CASE r.request_type
+                     WHEN 'POINTS-REDEMPTION' THEN '800' WHEN 'GOODWILL-POINTS' THEN '201' ELSE '200' END, false)
         """,
     "every state change and every voice has exactly one event": """
         SELECT r.org_id, r.request_id, r.state, e.kinds FROM request r LEFT JOIN LATERAL (

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 HOUR = 1_000_000  # ticks; what happens within one hour of the test's clock is told apart by single ticks
-HOLD_HOURS, GRACE_HOURS = 7 * 24, 24
+HOLD_HOURS, GRACE_HOURS, GOODWILL_HOURS = 7 * 24, 24, 48
 NEVER = 10**18
 
 Answer = tuple[Any, ...]
@@ -47,6 +47,9 @@ class Asked:
     points: int
     reference: str | None
     required: int
+    kind: str = "redemption"
+    label: str = ""
+    last_voice: int = 0
     flags: tuple[str, ...] = ()
     state: str = "pending"
     code: int | None = None
@@ -70,6 +73,8 @@ class Oracle:
     used: dict[str, int] = field(default_factory=dict)
     redeemed: dict[str, int] = field(default_factory=dict)
     keys: dict[str, tuple[Any, UUID]] = field(default_factory=dict)
+    given: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, tuple[int, str]] = field(default_factory=dict)
     refusals: int = 0
 
     # ------------------------------------------------------------ time
@@ -142,7 +147,8 @@ class Oracle:
         answers: list[Answer] = []
         lost: set[str] = set()
         for call in calls:
-            key, content = call["key"], (call["mobile"], call["points"], call["reference"])
+            key = call["key"]
+            content = (call["kind"], call["mobile"], call["points"], call["reference"], call["label"])
             if key in lost:
                 answers.append(("again",))
                 continue
@@ -166,13 +172,19 @@ class Oracle:
         if len(self.checkers - {maker}) < self.required:
             return ("refused", 2021)
         twin = reference is not None and any(
-            each.reference == reference and each.state in ("pending", "succeeded") for each in self.requests.values()
+            each.kind == call["kind"] and each.reference == reference and each.state in ("pending", "succeeded")
+            for each in self.requests.values()
         )
-        asked = Asked(call["request_id"], maker, mobile, points, reference, self.required)
+        asked = Asked(
+            call["request_id"], maker, mobile, points, reference, self.required, call["kind"], call["label"]
+        )  # fmt: skip
         flags = [] if mobile in self.members else ["member_unknown"]
-        taken = self._take(mobile, points) if mobile in self.members and not twin else None
+        holds = asked.kind == "redemption" and mobile in self.members and not twin
+        taken = self._take(mobile, points) if holds else None
         if twin:
             flags.append("duplicate")
+        elif asked.kind != "redemption":
+            pass
         elif taken is None:
             flags.append("unfunded")
             if self.strict:
@@ -185,6 +197,10 @@ class Oracle:
         self.requests[asked.request_id] = asked
         return ("request", "pending", asked.flags, None, None)
 
+    def kind_of(self, request_id: UUID) -> str:
+        asked = self.requests.get(request_id)
+        return "redemption" if asked is None else asked.kind
+
     def decide(self, call: dict[str, Any]) -> Answer:
         """One decide call."""
         asked, person = self.requests.get(call["request_id"]), call["person"]
@@ -196,6 +212,7 @@ class Oracle:
         if asked.state != "pending" or person in asked.voices:
             return ("refused", 2002)
         asked.voices[person] = call["verdict"]
+        asked.last_voice = max(self.now, asked.last_voice + 1)  # voices have an order, also in one batch
         if call["verdict"] == "rejected":
             asked.state = "rejected"
             if asked.hold == "open":
@@ -206,6 +223,10 @@ class Oracle:
         return ("request", asked.state, asked.flags, asked.code, balance)
 
     def _execute(self, asked: Asked) -> None:
+        if asked.kind != "redemption":
+            asked.code = self._give(asked)
+            asked.state = "succeeded" if asked.code in (200, 201) else "failed"
+            return
         if asked.hold == "open" and asked.reference not in self.used:
             for lot in self.members[asked.mobile]:
                 part = asked.pinned.get(lot.lot_id, 0)
@@ -218,6 +239,21 @@ class Oracle:
         asked.state = "succeeded" if asked.code == 800 else "failed"
         if asked.hold == "open":
             self._release(asked, self.now, "released")
+
+    def _give(self, asked: Asked) -> int:
+        """Goodwill points, or a status label."""
+        if asked.mobile not in self.members:
+            return 8015
+        if asked.kind == "status":
+            if asked.last_voice >= self.labels.get(asked.mobile, (0, ""))[0]:
+                self.labels[asked.mobile] = (asked.last_voice, asked.label)
+            return 200
+        if asked.reference in self.given or asked.reference is None:
+            return 744
+        self.given[asked.reference] = asked.points
+        at = asked.last_voice
+        self.members[asked.mobile].append(Batch(asked.request_id, at, at + GOODWILL_HOURS * HOUR, asked.points))
+        return 201
 
     def redeem(self, call: dict[str, Any]) -> Answer:
         """One direct call."""

@@ -164,7 +164,7 @@ async def test_a_poisoned_command_hurts_nobody_else(house: House, field: str, va
     if field in ("request_type", "idempotency_key"):
         bad = replace(bad, **{field: value})
     else:
-        bad = replace(bad, redemption=replace(bad.redemption, **{field: value}))
+        bad = replace(bad, asked=replace(bad.asked, **{field: value}))
     outcomes = await house.gathered(*(house.worker.submit(each) for each in [*good[:3], bad, *good[3:]]))
     assert isinstance(outcomes.pop(3), OurFault)
     assert all(isinstance(each, Request) and each.flags == () for each in outcomes), outcomes

@@ -49,7 +49,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 MEMBER = 382332518
 TABLES = (
     "organisation", "member", "member_identifier", "lot", "request", "decision", "idempotency_key", "hold", "hold_lot",
-    "journal", "posting", "redemption", "outbox",
+    "journal", "posting", "redemption", "goodwill", "member_status", "outbox",
 )  # fmt: skip
 
 

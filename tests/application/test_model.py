@@ -28,7 +28,7 @@ from counterfoil.application.requests import KeyConflict, Replayed, Stale
 from counterfoil.domain.access import Right
 from counterfoil.domain.intouch_answers import Outcome
 from counterfoil.domain.refusals import Refusal
-from counterfoil.domain.requests import Request
+from counterfoil.domain.requests import Request, Submit
 from counterfoil.storage.database import open_pool, transaction
 from tests import invariants
 from tests.builders import (
@@ -39,13 +39,18 @@ from tests.builders import (
     connect,
     decide_command,
     fetch_organisation,
+    goodwill_command,
     redeem_command,
     seed_member,
     seed_organisation,
+    status_command,
     submit_command,
 )
-from tests.oracle import HOUR, NEVER, Answer, Batch, Oracle
+from tests.oracle import GOODWILL_HOURS, HOUR, NEVER, Answer, Batch, Oracle
 
+REQUEST_TYPES = {
+    "redemption": "POINTS-REDEMPTION", "goodwill": "GOODWILL-POINTS", "status": "CUSTOMER-STATUS-CHANGE",
+}  # fmt: skip
 MOBILES = ["910000000000", "910000000001", "910000000002"]
 MEMBER_IDS = dict(zip(MOBILES, (1, 2, 3), strict=True))
 MOBILE = st.sampled_from([*MOBILES[:2] * 3, MOBILES[2]])
@@ -54,9 +59,11 @@ REFERENCE = st.sampled_from([None, None, None, "R1", "R2", "R3", "R4"])
 SUBMISSION = st.fixed_dictionaries(
     {
         "maker": st.sampled_from([MAKER] * 5 + [CHECKER, OTHER_CHECKER]),
+        "kind": st.sampled_from(["redemption"] * 6 + ["goodwill"] * 3 + ["status"]),
         "mobile": MOBILE,
         "points": POINTS,
         "reference": REFERENCE,
+        "label": st.sampled_from(["Active", "Suspended"]),
         "key": st.sampled_from([None] * 5 + ["k1", "k2", "k3"]),
     }
 )
@@ -72,7 +79,9 @@ AWARD = st.lists(st.sampled_from([1_000, 2_500, 10_000, 10_000]), min_size=1, ma
 HOURS = st.sampled_from([1, 5, 24, 24, 100, 168])
 
 
-FUNDED: dict[str, Any] = {"maker": MAKER, "points": 2_500, "reference": None, "key": None}
+FUNDED: dict[str, Any] = {
+    "kind": "redemption", "maker": MAKER, "points": 2_500, "reference": None, "label": "", "key": None,
+}  # fmt: skip
 
 
 class Histories(RuleBasedStateMachine):
@@ -107,8 +116,9 @@ class Histories(RuleBasedStateMachine):
         )
         profile = "strict" if self.oracle.strict else "contract"
         await seed_organisation(
-            self.connection, approvals=self.oracle.required, profile=profile, rights=[Right.MOVE_DIRECTLY]
-        )
+            self.connection, approvals=self.oracle.required, profile=profile, rights=[Right.MOVE_DIRECTLY],
+            goodwill_expiry_days=GOODWILL_HOURS // 24,
+        )  # fmt: skip
         await self.connection.execute(
             "INSERT INTO access_grant (org_id, grant_id, person_id, unit_id, access_right) "
             "VALUES (51250, $1, $2, $3, 'CanMakeRequest')",
@@ -145,24 +155,38 @@ class Histories(RuleBasedStateMachine):
     @rule(calls=st.lists(SUBMISSION, min_size=1, max_size=5))
     def submit(self, calls: list[dict[str, Any]]) -> None:
         calls = [{**each, "request_id": ids.uuid7()} for each in calls]
-        commands = [
-            submit_command(
-                self.organisation,
-                request_id=each["request_id"],
-                person_id=each["maker"],
-                mobile=each["mobile"],
-                points=each["points"],
-                reference=each["reference"],
-                idempotency_key=each["key"],
-                idempotency_digest=repr((each["mobile"], each["points"], each["reference"])).encode(),
-            )
-            for each in calls
-        ]
-        self.oracle.now += 1
+        for each in calls:
+            if each["kind"] == "goodwill" and each["reference"] is None:  # which goodwill always has
+                each["reference"] = str(each["request_id"])
+            elif each["kind"] == "status":
+                each["reference"] = None
+        commands = [self._command(each) for each in calls]
+        self.oracle.now += 10
         expected = self.oracle.submit(calls)
         assert self.runner.run(self._batch(requests.submit_requests, commands)) == expected
         looked = [call for call, answer in zip(calls, expected, strict=True) if answer[0] in ("request", "refused")]
         self.settled.update(each["mobile"] for each in looked)
+
+    def _command(self, call: dict[str, Any]) -> Submit:
+        common = {
+            "request_id": call["request_id"],
+            "person_id": call["maker"],
+            "idempotency_key": call["key"],
+            "idempotency_digest": repr(
+                [call[name] for name in ("kind", "mobile", "points", "reference", "label")]
+            ).encode(),
+        }
+        mobile, points, reference = call["mobile"], call["points"], call["reference"]
+        match call["kind"]:
+            case "goodwill":
+                member_id = MEMBER_IDS[mobile]
+                return goodwill_command(
+                    self.organisation, member_id=member_id, points=points, reference=reference, **common
+                )
+            case "status":
+                return status_command(self.organisation, mobile=mobile, label=call["label"], **common)
+            case _:
+                return submit_command(self.organisation, mobile=mobile, points=points, reference=reference, **common)
 
     @precondition(lambda self: self.oracle.requests)
     @rule(calls=st.lists(DECISION, min_size=1, max_size=6))
@@ -179,10 +203,16 @@ class Histories(RuleBasedStateMachine):
             for each in calls
         ]
         commands = [
-            decide_command(self.organisation, each["request_id"], verdict=each["verdict"], person_id=each["person"])
+            decide_command(
+                self.organisation,
+                each["request_id"],
+                verdict=each["verdict"],
+                person_id=each["person"],
+                request_type=REQUEST_TYPES[self.oracle.kind_of(each["request_id"])],
+            )
             for each in calls
         ]
-        self.oracle.now += 1
+        self.oracle.now += 10
         expected = [self.oracle.decide(each) for each in calls]
         assert self.runner.run(self._batch(requests.decide_requests, commands)) == expected
         decided = (self.oracle.requests.get(each["request_id"]) for each in calls)
@@ -191,7 +221,7 @@ class Histories(RuleBasedStateMachine):
     @rule(calls=st.lists(REDEMPTION, min_size=1, max_size=4))
     def redeem(self, calls: list[dict[str, Any]]) -> None:
         commands = [redeem_command(self.organisation, **each) for each in calls]
-        self.oracle.now += 1
+        self.oracle.now += 10
         expected = [self.oracle.redeem(each) for each in calls]
         assert self.runner.run(self._batch(points.redeem_points, commands)) == expected
         self.settled.update(each["mobile"] for each in calls)
@@ -199,7 +229,7 @@ class Histories(RuleBasedStateMachine):
     @rule(mobile=MOBILE, sizes=AWARD, hours=st.none() | HOURS)
     def award(self, mobile: str, sizes: list[int], hours: int | None) -> None:
         if mobile in self.oracle.members:
-            self.oracle.now += 1
+            self.oracle.now += 10
             lot_ids = [ids.uuid7() for _ in sizes]
             self.runner.run(self._award(mobile, list(zip(lot_ids, sizes, strict=True)), hours))
             expires = NEVER if hours is None else self.oracle.now + hours * HOUR
@@ -244,7 +274,7 @@ class Histories(RuleBasedStateMachine):
     @rule(hours=HOURS)
     def later(self, hours: int) -> None:
         """The database's clock cannot be set, so all that has an end comes nearer to it."""
-        self.oracle.now += 1
+        self.oracle.now += 10
         self.oracle.later(hours)
         self.runner.run(self._later(timedelta(hours=hours)))
         self.settled.clear()
@@ -296,6 +326,11 @@ class Histories(RuleBasedStateMachine):
         rows = await self.connection.fetch("SELECT external_reference, points FROM redemption")
         assert sum(each["points"] for each in rows) == sum(self.oracle.redeemed.values())
         assert {each[0]: each[1] for each in rows if each[0] is not None} == self.oracle.used
+        rows = await self.connection.fetch("SELECT reference, points FROM goodwill")
+        assert dict(map(tuple, rows)) == self.oracle.given
+        rows = await self.connection.fetch("SELECT member_id, label FROM member_status")
+        labels = {MEMBER_IDS[mobile]: label for mobile, (_, label) in self.oracle.labels.items()}
+        assert dict(map(tuple, rows)) == labels
         rows = await self.connection.fetch("SELECT key, request_id FROM idempotency_key")
         assert dict(map(tuple, rows)) == {key: request_id for key, (_, request_id) in self.oracle.keys.items()}
         refusals = await self.connection.fetchval("SELECT count(*) FROM event WHERE kind LIKE '%refused'")

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.contract.serving import Serve, broken_rules, fetch
-from tests.contract.shop import Member, Shop
+from tests.contract.shop import HOST, Member, Shop, md5
 
 MEMBERS = 1500
 _org_ids = count(700_000)
@@ -54,6 +54,30 @@ def shop(service: Serve, http: httpx.Client) -> Shop:
     """The organisation that tests share which leave its settings alone; they take members of their own."""
     members = [Member(1_000_000 + number, f"98765{number:05d}") for number in range(MEMBERS)]
     return Shop(service, http, 600_000, "shared.1", members=members).open()
+
+
+@pytest.fixture(scope="session")
+def original(service: Serve, http: httpx.Client) -> Shop:
+    """The organisation of the contract's samples, with the tills and hosts that their payloads name."""
+    members = [
+        Member(382332518, "919887766554", 500, "tomswayer@mail.com", "XYPZ0063"),
+        Member(382332519, "919780375690"),
+    ]
+    shop = Shop(service, http, 51250, "ind.1", password="123", programme_id=2739, members=members).open()
+    tills = [
+        {"login": login, "id": number, "passwordMd5": md5(password)}
+        for number, (login, password) in enumerate((("pun.01", "123"), ("cm.2", "123"), ("ab124", "12345678")), start=2)
+    ]
+    shop.change(
+        credentials=[*shop.content["credentials"], *tills],
+        programme={"goodwillExpiryDays": 365},
+        hosts=[
+            {"id": "crm", "url": HOST.strip("<>"), "target": "ledger"},
+            {"id": "eu", "url": "https://eu.api.capillarytech.com", "target": "ledger"},
+            {"id": "internal", "url": "http://internal-intouch-api.default:1900", "target": "ledger"},
+        ],
+    )
+    return shop
 
 
 @pytest.fixture(scope="session")

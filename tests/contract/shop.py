@@ -130,6 +130,7 @@ class Shop:
     org_id: int
     till: str
     password: str = "long password of a till"
+    programme_id: int = 1001
     members: list[Member] = field(default_factory=list)
     content: dict[str, Any] = field(default_factory=dict)
     _tokens: dict[str, str] = field(default_factory=dict)
@@ -138,6 +139,7 @@ class Shop:
     def open(self) -> Shop:
         """Create the organisation."""
         self.content = document(self.org_id, self.till, self.password, self.members)
+        self.content["programme"]["id"] = self.programme_id
         self.serve.secrets |= {md5(self.password), self.basic, self.basic.split()[1]}
         self.serve.secrets |= {f"{self.password}-{name}" for _, _, name, _ in PEOPLE}
         self.apply()

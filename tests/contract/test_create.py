@@ -391,16 +391,6 @@ def test_the_method_in_any_case(shop: Shop) -> None:
     assert echo(shop.create(body))["method"] == "post"
 
 
-@pytest.mark.parametrize(
-    "kind", ["GOODWILL-POINTS", "EARN-BADGE", "ISSUE-BADGE", "CUSTOMER-STATUS-CHANGE", "RETRO-TRANSACTION"]
-)
-def test_types_that_are_not_served_yet(shop: Shop, kind: str) -> None:
-    """Known to the contract: told so, on create and decide (dossier §1.2)."""
-    path = CREATE.replace("POINTS-REDEMPTION", kind)
-    assert_refused(shop.submit(path=path), 400, 2009, kind, "POINTS-REDEMPTION")
-    assert_refused(shop.decide("d9df3b65-62a7-11ee-aa6d-0aaee4e533d2", path=path), 400, 2009, kind)
-
-
 def test_a_type_that_does_not_exist(shop: Shop) -> None:
     assert_refused(shop.submit(path=CREATE.replace("POINTS", "MILES")), 400, 2009, "POINTS-REDEMPTION")
 

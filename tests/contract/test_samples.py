@@ -14,8 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.contract.serving import Serve
-from tests.contract.shop import CHECKER, CREATE, HOST, MAKER, MAKER_ID, WORKFLOW, Member, Shop, exact
+from tests.contract.shop import CHECKER, CREATE, MAKER, MAKER_ID, WORKFLOW, Member, Shop, exact
 
 SAMPLES = Path(__file__).parent / "samples"
 FAILED = "approve-request/response-points-redemption-failed.json"
@@ -123,20 +122,6 @@ def assert_matches(name: str, answer: httpx.Response) -> Any:
     return found
 
 
-@pytest.fixture(scope="module")
-def original(service: Serve, http: httpx.Client) -> Shop:
-    """The organisation of the samples."""
-    member = Member(382332518, "919887766554", 500, "tomswayer@mail.com", "XYPZ0063")
-    shop = Shop(service, http, 51250, "ind.1", password="123", members=[member]).open()
-    shop.change(
-        hosts=[
-            {"id": "crm", "url": HOST.strip("<>"), "target": "ledger"},
-            {"id": "eu", "url": "https://eu.api.capillarytech.com", "target": "ledger"},
-        ]
-    )
-    return shop
-
-
 def test_create(original: Shop) -> None:
     request = sample("create-points-redemption/request.json")
     answer = original.submit((SAMPLES / "create-points-redemption/request.json").read_bytes())
@@ -195,9 +180,10 @@ def assert_output_is_true(output: Mapping[str, Any], answer: httpx.Response) -> 
     headers = output["headers"]
     assert headers["X-CAP-REQUEST-ID"] == headers["X-Cap-RequestID"] == [answer.headers["X-CAP-REQUEST-ID"]]
     assert re.fullmatch(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", headers["Date"][0])
-    body = answer.text[answer.text.index('"body":{"response"') + len('"body":') :]
+    text = answer.text[answer.text.index('"IntouchAPITask_Output":') :]
+    body = text[text.index('"body":') + len('"body":') :]
     assert headers["Content-Length"] == [str(_object_length(body))]
-    assert headers["X-Frame-Options"] == ["SAMEORIGIN"]
+    assert headers.get("X-Frame-Options", ["SAMEORIGIN"]) == ["SAMEORIGIN"]  # goodwill has none
 
 
 def _object_length(text: str) -> int:

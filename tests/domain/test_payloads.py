@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterfoil.domain import payloads
+from counterfoil.domain import payload_types, payloads
 from counterfoil.domain.organisations import Host
 from counterfoil.domain.payloads import (
     POINTS_MAX,
@@ -20,7 +20,6 @@ from counterfoil.domain.payloads import (
     parse_hostname,
     points_from_wire,
     points_text,
-    read_call,
     read_entity_info,
     read_redemption,
 )
@@ -79,6 +78,11 @@ def changed(path: str, value: object) -> dict[str, Any]:
     else:
         place[last] = value
     return envelope
+
+
+def read_call(kind: str, envelope: dict[str, Any]) -> Any:
+    wanted = payload_types.TYPES[kind]
+    return payloads.read_call(kind, wanted.path, wanted.methods, envelope)
 
 
 def read(envelope: dict[str, Any]) -> Redemption:
@@ -379,14 +383,14 @@ def test_entity_info_is_an_object(sent: object) -> None:
 
 
 def test_the_type_in_the_url_is_read_in_any_case() -> None:
-    assert payloads.request_type("points-Redemption") == KIND
-    assert payloads.known_type("goodwill-points") == "GOODWILL-POINTS"
+    assert payload_types.request_type("points-Redemption") == KIND
+    assert payload_types.known_type("goodwill-points") == "GOODWILL-POINTS"
 
 
-@pytest.mark.parametrize("segment", ["GOODWILL-POINTS", "POINTS", "", "points_redemption"])
+@pytest.mark.parametrize("segment", ["ADMIN-CHANGE", "POINTS", "", "points_redemption"])
 def test_other_types_are_refused(segment: str) -> None:
     with pytest.raises(TypeNotSupported):
-        payloads.request_type(segment)
+        payload_types.request_type(segment)
 
 
 # ---------------------------------------------------------------- hosts

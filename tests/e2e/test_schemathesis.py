@@ -19,6 +19,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 from schemathesis.core.result import Ok
 
+from counterfoil.domain.payload_types import TYPES
 from tests.contract.serving import Serve, broken_rules, fetch
 from tests.contract.shop import BOTH, CHECKER, HOST, TILL, Member, Shop
 
@@ -32,6 +33,7 @@ OPERATIONS = (
     "GET /v2/customers/{customer_id}/points/balance",
     "POST /counterfoil/v1/ui-token",
     "GET /counterfoil/v1/requests/{request_id}/events",
+    "GET /counterfoil/v1/members/{member_id}/status",
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",
@@ -90,12 +92,12 @@ def test_as_described(serve: Serve, shop: Shop, label: str, caller: str) -> None
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("label", OPERATIONS[:9])
+@pytest.mark.parametrize("label", OPERATIONS[:10])
 def test_as_described_at_length(serve: Serve, shop: Shop, label: str) -> None:
     run(serve, label, headers_of(shop, "maker"), examples=150)
 
 
-@pytest.mark.parametrize("label", OPERATIONS[:9])
+@pytest.mark.parametrize("label", OPERATIONS[:10])
 def test_good_answers_are_as_described(serve: Serve, shop: Shop, label: str) -> None:
     """The same with the names of what is really there put in, so that the calls succeed."""
     pending = shop.create(shop.body(shop.members[0]))["requestId"]
@@ -103,12 +105,18 @@ def test_good_answers_are_as_described(serve: Serve, shop: Shop, label: str) -> 
     def fill(case: Any) -> None:
         if "request_id" in (case.path_parameters or {}):
             case.path_parameters["request_id"] = pending
-        if "customer_id" in (case.path_parameters or {}):
-            case.path_parameters["customer_id"] = "5000000"
+        for name in ("customer_id", "member_id"):
+            if name in (case.path_parameters or {}):
+                case.path_parameters[name] = "5000000"
         if "lookup" in label:
             case.query = (case.query or {}) | {"identifierName": "mobile", "identifierValue": "9988776655"}
         if isinstance(case.body, dict):
             _fill_body(shop, case.body)
+            path = case.body.get("payload", {}).get("IntouchAPITask-Payload", {}).get("path")
+            if path is not None:
+                case.path_parameters["request_type"] = next(kind for kind, each in TYPES.items() if each.path == path)
+            elif "request_type" in (case.path_parameters or {}):
+                case.path_parameters["request_type"] = "POINTS-REDEMPTION"
 
     caller = "till" if label.startswith("POST /v1.1") else "maker"
     headers = headers_of(shop, caller) if not label.startswith("PUT") else shop.headers(CHECKER)

@@ -27,11 +27,12 @@ from counterfoil import telemetry
 from counterfoil.application import organisation_files
 from counterfoil.cli import demo
 from counterfoil.cli.main import app
+from counterfoil.domain import execution_answers
 from counterfoil.domain.access import UnitKind
 from counterfoil.domain.intouch_answers import ITEM_MESSAGES
 from counterfoil.domain.refusals import Refusal
 from counterfoil.domain.requests import FINAL, TRANSITIONS, WIRE_STATE, State
-from counterfoil.http import described, openapi, problems, wire
+from counterfoil.http import described, described_calls, openapi, problems, wire
 from counterfoil.http.app import ENDPOINTS
 from counterfoil.settings import Settings, WrongSetting, load_settings
 
@@ -208,6 +209,8 @@ def test_errors() -> None:
     assert f"| {problems.ACCESS_DENIED_CODE} | 403 |" in items
     messages = {row[0]: row[2] for row in rows_of(section(page, "## Item codes"))[1:]}
     assert messages == {str(code): message for code, message in ITEM_MESSAGES.items()}
+    others = {row[0]: row[2] for row in rows_of(section(page, "## Other types on the built-in ledger"))[1:]}
+    assert others == {str(code): message for code, message in execution_answers.MESSAGES.items()}
 
 
 def states_page() -> str:
@@ -292,14 +295,17 @@ def test_every_field_of_the_contract() -> None:
     """Each field and parameter that the description of the API has is in the page, and each flag."""
     spans = " ".join(CODE.findall(text_of("docs/contract.md")))
     bodies = (
-        described.EntityInfo, described.Customer, described.Redeem, described.IntouchCall, described.CreatePayload,
-        described.Decision, described.DecideBody, described.DecidePayload, wire.RequestData, wire.Details,
-        wire.AdminTaskPayload,
+        described.EntityInfo, described.CreatePayload, described_calls.Customer, described_calls.Redeem,
+        described_calls.GoodwillBody, described_calls.Trigger, described_calls.EarnBadgeBody,
+        described_calls.IssueBadgeBody, described_calls.StatusQuery, described_calls.StatusBody,
+        described_calls.RetroBody, *described_calls.CALLS, described.Decision, described.DecideBody,
+        described.DecidePayload, wire.RequestData, wire.Details, wire.AdminTaskPayload,
     )  # fmt: skip
     names = {name for body in bodies for name in body.__struct_encode_fields__}
     names |= {each.name for each in (*described.LIST_FILTERS, described.IDEMPOTENCY_KEY, described.IF_MATCH)}
-    names |= {*re.findall(r'flags\.append\("(\w+)"\)', (SOURCE / "domain" / "requests.py").read_text(encoding="utf-8"))}
-    assert "unfunded" in names
+    for file in ("requests.py", "ledger_executions.py"):
+        names |= {*re.findall(r'yield "(\w+)"', (SOURCE / "domain" / file).read_text(encoding="utf-8"))}
+    assert {"unfunded", "not_served"} <= names
     assert sorted(name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", spans)) == []
 
 

@@ -153,7 +153,7 @@ async def test_what_differs_is_changed_and_shown(database_url: str, connection: 
         "- grant E-1001 CanMakeRequest at 50682286 for all types",
         "~ host eucrm url: https://eucrm-new.cc.capillarytech.com → https://*.cc.capillarytech.com:8443",
         "~ policy revision 2 approvals: 1 → 2",
-        "~ programme 1001 holdDays: 7 → 3",
+        "~ programme 2739 holdDays: 7 → 3",
         "~ member 382332518 mobile: 919988776655 → 919988776600",
     ]
     organisation = await organisation_of(connection)
@@ -182,7 +182,7 @@ async def test_a_file_with_a_problem_changes_nothing(database_url: str, connecti
         ("name: North", "name: South"),
         ("WELCOME-1, points: 150", "WELCOME-1, points: 151"),
         ("BILL-1001, points: 349.5, awardedAt: 2024-06-30", "BILL-1001, points: 349.5, awardedAt: 2024-06-29"),
-        ("id: 1001", "id: 1002"),
+        ("id: 2739", "id: 1002"),
         ("approvals: 1", "approvals: many"),
     )
     with pytest.raises(CannotApply) as refused:

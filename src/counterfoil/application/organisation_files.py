@@ -26,7 +26,8 @@ from counterfoil.domain.organisation_files import (
     Problem,
 )
 from counterfoil.domain.organisations import Credential, Host, Person, Programme, User
-from counterfoil.domain.payloads import KNOWN_TYPES, parse_hostname
+from counterfoil.domain.payload_types import TYPES
+from counterfoil.domain.payloads import parse_hostname
 
 SECTIONS: Final = (
     "organisation", "units", "people", "credentials", "grants", "hosts", "policy", "programme", "members",
@@ -48,7 +49,9 @@ CREDENTIAL: Final = ("login", "id", "till", "person", "rights", "active", MD5, *
 GRANT: Final = ("person", "unit", "right", "type", "pointsMax", "from", "until")
 HOST: Final = ("id", "url", "target")
 POLICY: Final = ("approvals",)
-PROGRAMME: Final = ("id", "name", "currencyPerPoint", "holdDays", "releaseGraceHours")
+PROGRAMME: Final = (
+    "id", "name", "currencyPerPoint", "holdDays", "releaseGraceHours", "goodwillExpiryDays", "goodwillPointsMax",
+)  # fmt: skip
 MEMBER: Final = ("id", *IDENTIFIER_FIELDS.values(), "lots")
 LOT: Final = ("reference", "points", "awardedAt", "expiresAt")
 
@@ -243,7 +246,7 @@ def _grants(top: Fields, zone: tzinfo) -> Iterator[tuple[str, Grant]]:
                 person_id=fields.text("person", maximum=100),
                 access_right=right or Right.MAKE,
                 unit_id=fields.reference("unit"),
-                request_type=fields.choice("type", KNOWN_TYPES) if "type" in fields else None,
+                request_type=fields.choice("type", tuple(TYPES)) if "type" in fields else None,
                 points_max=fields.points("pointsMax", required=False),
                 valid_from=fields.moment("from", zone),
                 valid_until=fields.moment("until", zone),
@@ -297,6 +300,8 @@ def _programme(top: Fields) -> Programme | None:
         Decimal(currency),
         fields.number("holdDays", default=7, high=3650),
         fields.number("releaseGraceHours", default=24, low=0, high=87_600),
+        fields.number("goodwillExpiryDays", high=36_500) if "goodwillExpiryDays" in fields else None,
+        fields.points("goodwillPointsMax", required=False),
     )
 
 

@@ -34,6 +34,12 @@ async def find_balance(pool: Pool, org_id: int, kind: str, value: str) -> member
         return await members.find_balance(connection, org_id, kind, value)
 
 
+async def find_status(pool: Pool, org_id: int, member_id: int) -> members.Status | None:
+    """A member's status label."""
+    async with acquire(pool) as connection:
+        return await members.find_status(connection, org_id, member_id)
+
+
 async def organisation_version(pool: Pool, org_id: int) -> int | None:
     """The version of the organisation in the database now."""
     async with acquire(pool) as connection:

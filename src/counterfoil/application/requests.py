@@ -13,8 +13,10 @@ from counterfoil.application import ids
 from counterfoil.domain import decisions, points
 from counterfoil.domain import requests as rules
 from counterfoil.domain.access import Actor
+from counterfoil.domain.intouch_answers import Outcome
 from counterfoil.domain.organisations import Organisation
-from counterfoil.domain.payloads import points_text
+from counterfoil.domain.payload_types import Goodwill, StatusChange
+from counterfoil.domain.payloads import Redemption, points_text
 from counterfoil.domain.points import MemberAccount
 from counterfoil.domain.refusals import NotPermitted, Refusal
 from counterfoil.domain.requests import Decide, Decided, NeedsTillCheck, Request, Submit, Submitted
@@ -48,6 +50,8 @@ class KeyConflict:
     request_id: UUID
 
 
+# What may be asked for once: by type, host and reference; on the ledger by type and reference.
+Reference = tuple[str, ...]
 SubmitOutcome = Request | Replayed | KeyConflict | Stale | Refusal
 DecideOutcome = Request | NeedsTillCheck | Stale | Refusal
 
@@ -119,7 +123,7 @@ async def submit_requests(tx: Tx, organisation: Organisation, commands: Sequence
     changes = Changes()
     ledger = Ledger(organisation, loaded.now, changes)
     outcomes: list[SubmitOutcome] = []
-    references: dict[tuple[str, str], UUID] = {}
+    references: dict[Reference, UUID] = {}
     refused: set[UUID] = set()
     for command, file in zip(commands, loaded.files, strict=True):
         if file.key_request_id in refused:  # the twin that took the key made no request: the key is free again
@@ -142,7 +146,7 @@ def _submit_one(
     loaded: Loaded[requests.SubmissionFile],
     ledger: Ledger,
     changes: Changes,
-    references: dict[tuple[str, str], UUID],
+    references: dict[Reference, UUID],
 ) -> SubmitOutcome:
     if file.already_written:
         return Replayed(command.request_id)
@@ -155,7 +159,7 @@ def _submit_one(
             return Replayed(file.key_request_id)
         return KeyConflict(file.key_request_id)
     account = ledger.account(file.account)
-    place = (command.host_id, command.redemption.external_reference or "")
+    place = (command.request_type, command.host_id, command.asked.external_reference or "")
     result = rules.submit(
         organisation,
         command,
@@ -169,7 +173,7 @@ def _submit_one(
             _add_refused(changes, command.request_id, command.request_id, "submission_refused", command.actor,
                          command.salt, loaded.now, result)  # fmt: skip
         return result
-    if place[1]:
+    if place[-1]:
         references.setdefault(place, command.request_id)
     ledger.move(result.account, result.journals, result.holds, command.request_id)
     _add_submitted(organisation, command, result, changes)
@@ -202,7 +206,7 @@ def _add_submitted(organisation: Organisation, command: Submit, result: Submitte
                 "host": f"{request.host_id}@{request.host_revision}",
                 "login": command.actor.login,
                 "org": organisation.org_id,
-                "points": points_text(request.points),
+                "points": None if request.points is None else points_text(request.points),
                 "policy": policy_revision,
                 "state": request.state,
                 "type": request.request_type,
@@ -270,7 +274,7 @@ class _DecisionBatch:
 
     ledger: Ledger
     voted: dict[UUID, Request] = field(default_factory=dict)
-    references: set[str] = field(default_factory=set)
+    references: set[Reference] = field(default_factory=set)
 
 
 def _decide_one(
@@ -281,7 +285,7 @@ def _decide_one(
     request = batch.voted.get(command.request_id, file.request)
     # Whether a hold is over was judged with the account: a moment later it may be due, and is still open.
     hold = None if command.request_id in ledger.closed_holds else file.hold
-    reference = None if request is None else request.external_reference
+    reference = None if request is None else (request.request_type, request.external_reference or "")
     now = ledger.now
     if request is not None and request.decisions:  # voices of one batch have an order, too
         now = max(now, request.decisions[-1].decided_at + timedelta(microseconds=1))
@@ -302,7 +306,7 @@ def _decide_one(
         return result
     decided = result.request
     batch.voted[command.request_id] = decided
-    if decided.outcome is not None and decided.outcome.succeeded and reference is not None:
+    if decided.outcome is not None and decided.outcome.succeeded and reference is not None and reference[-1]:
         batch.references.add(reference)
     ledger.move(result.account, result.journals, result.holds, command.decision_id)
     _add_decided(organisation, command, result, ledger.changes)
@@ -320,15 +324,10 @@ def _add_decided(organisation: Organisation, command: Decide, result: Decided, c
         "voices": len(request.decisions),
         "login": command.actor.login,
     }
+    personal = {"checker": f"{decision.person_id} {decision.user_name}", "message": decision.message}
     if outcome is not None:
         facts["code"] = outcome.code
-        if outcome.redemption_id is not None and result.asked is not None and result.account is not None:
-            facts["redemption"] = outcome.redemption_id
-            changes.redemptions.append((
-                outcome.redemption_id, result.account.member_id, request.request_id, request.points,
-                request.external_reference, result.asked.transaction_number, result.asked.notes, outcome.till,
-                decision.decided_at,
-            ))  # fmt: skip
+        _add_effect(result, outcome, changes, facts, personal)
     changes.add_event(
         make_event(
             request.request_id,
@@ -337,6 +336,30 @@ def _add_decided(organisation: Organisation, command: Decide, result: Decided, c
             decision.decided_at,
             command.salt,
             facts,
-            {"checker": f"{decision.person_id} {decision.user_name}", "message": decision.message},
+            personal,
         )
     )
+
+
+def _add_effect(
+    result: Decided, outcome: Outcome, changes: Changes, facts: dict[str, Any], personal: dict[str, str]
+) -> None:
+    """What an execution brought about, as a row of its own and in the audit event."""
+    request, asked, account = result.request, result.asked, result.account
+    if asked is None or account is None:
+        return
+    match asked:
+        case Redemption():
+            facts["redemption"] = outcome.redemption_id
+            changes.redemptions.append((
+                outcome.redemption_id, account.member_id, request.request_id, asked.points,
+                request.external_reference, asked.transaction_number, asked.notes, outcome.till, request.ended_at,
+            ))  # fmt: skip
+        case Goodwill():
+            facts["created"] = outcome.created_id
+            changes.add_goodwill(request, asked, account.member_id)
+        case StatusChange():
+            personal["label"] = asked.label
+            changes.set_status(request, asked.label, account.member_id)
+        case _:
+            raise AssertionError("the ledger executes nothing else (this is a bug)")

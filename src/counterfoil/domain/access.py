@@ -62,11 +62,14 @@ class Grant:
     valid_from: datetime | None = None
     valid_until: datetime | None = None
 
-    def covers(self, request_type: str, points: int, now: datetime) -> bool:
-        """Whether the grant counts for this type and amount at this time; valid_until is exclusive."""
+    def covers(self, request_type: str, points: int | None, now: datetime) -> bool:
+        """Whether the grant counts for this type and amount at this time; valid_until is exclusive.
+
+        What has no points cannot be held against a limit, so a limited grant never covers it.
+        """
         return (
             self.request_type in (None, request_type)
-            and (self.points_max is None or points <= self.points_max)
+            and (self.points_max is None or (points is not None and points <= self.points_max))
             and (self.valid_from is None or self.valid_from <= now)
             and (self.valid_until is None or now < self.valid_until)
         )
@@ -166,7 +169,7 @@ def has_right(
     *,
     unit_id: int,
     request_type: str,
-    points: int,
+    points: int | None,
     now: datetime,
 ) -> bool:
     """Whether the person holds the right at the unit or anywhere above it."""
@@ -188,7 +191,7 @@ def somebody_else_can_check(
     *,
     unit_id: int,
     request_type: str,
-    points: int,
+    points: int | None,
     now: datetime,
     count: int,
 ) -> bool:
@@ -209,7 +212,7 @@ def somebody_else_can_check(
 
 
 def may_submit(
-    organisation: Organisation, actor: Actor, place: Place, request_type: str, points: int, now: datetime
+    organisation: Organisation, actor: Actor, place: Place, request_type: str, points: int | None, now: datetime
 ) -> Refusal | None:
     """Return None when the actor may make this request here, else the refusal with its reason."""
     if organisation.policy is None:
@@ -256,7 +259,7 @@ def may_decide(
     *,
     unit_id: int,
     request_type: str,
-    points: int,
+    points: int | None,
     now: datetime,
 ) -> Refusal | None:
     """Return None when the actor may decide this request, else the refusal with its reason."""

@@ -5,14 +5,14 @@ Points leave the built-in ledger in the deciding transaction, so that there is n
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from counterfoil.domain import access, payloads, points
+from counterfoil.domain import access, ledger_executions, payload_types, points
 from counterfoil.domain.intouch_answers import (
+    AWARDED,
     DUPLICATE_REFERENCE,
     REDEEMED,
     TOO_FEW_POINTS,
@@ -21,6 +21,8 @@ from counterfoil.domain.intouch_answers import (
     Outcome,
 )
 from counterfoil.domain.organisations import Organisation
+from counterfoil.domain.payload_types import Asked
+from counterfoil.domain.payloads import Redemption
 from counterfoil.domain.points import Hold, MemberAccount
 from counterfoil.domain.refusals import AlreadyCompleted, ChangedSinceShown, Refusal, WrongRequest
 from counterfoil.domain.requests import Decide, Decided, Decision, NeedsTillCheck, Request, State
@@ -84,9 +86,15 @@ def decide(
         return _close(organisation, _ended(request, voices, State.REJECTED, now), decision, account, open_hold, now)
     if _valid_approvals(organisation, request, voices, now) < request.approvals_required:
         return Decided(replace(request, decisions=voices, version=request.version + 1), decision, account)
+    refused = ledger_executions.above_cap(organisation.programme, request.request_type, request.points)
+    if refused is not None:
+        return refused
     host = next((each for each in organisation.hosts if each.host_id == request.host_id), None)
     if host is None or host.revision != request.host_revision or host.target != "ledger":
         return ChangedSinceShown("the host entry was changed after submission: reject the request and submit it again")
+    refused = ledger_executions.without_expiry(organisation.programme, request.request_type)
+    if refused is not None:
+        return refused
     code = _till_code(organisation, request, command)
     if code is None:
         return NeedsTillCheck()
@@ -166,35 +174,66 @@ def _execute(
     redemption_id: str,
     now: datetime,
 ) -> Decided:
-    """Redeem on the built-in ledger in the deciding transaction, judging as Intouch would."""
-    asked = payloads.read_redemption(json.loads(request.payload, parse_float=Decimal)["body"])
+    """Carry it out on the built-in ledger in the deciding transaction, judging as Intouch would."""
+    asked = payload_types.read_stored(request.request_type, request.payload)
     change: points.Change | None = None
-    if code == REDEEMED:
+    if code == REDEEMED and isinstance(asked, Redemption):
         code, change = redeem_or_code(
             account,
             hold,
-            request.points,
+            asked.points,
             request_id=request.request_id,
             reference_used=reference_used,
             now=now,
         )
+    elif code == REDEEMED:
+        code, change = ledger_executions.execute(
+            organisation, request.request_id, asked, account, reference_used=reference_used, now=now
+        )
     account_after = account if change is None else change.account
-    outcome = outcome_of(
-        organisation,
-        code,
-        request.points,
-        account_after,
-        till=request.till_login or command.till_login,
+    outcome = _outcome(organisation, request, command, asked, code, account_after, redemption_id)
+    ended = _ended(request, voices, State.SUCCEEDED if outcome.succeeded else State.FAILED, now, outcome)
+    if not outcome.succeeded:
+        return _close(organisation, ended, voices[-1], account, hold, now)
+    if change is None:
+        return Decided(ended, voices[-1], account, asked=asked)
+    return Decided(ended, voices[-1], change.account, change.journals, change.holds, asked)
+
+
+def _outcome(
+    organisation: Organisation,
+    request: Request,
+    command: Decide,
+    asked: Asked,
+    code: int,
+    account: MemberAccount | None,
+    redemption_id: str,
+) -> Outcome:
+    """The facts of the execution."""
+    till = request.till_login or command.till_login
+    if isinstance(asked, Redemption):
+        return outcome_of(
+            organisation,
+            code,
+            asked.points,
+            account,
+            till=till,
+            correlation_id=command.correlation_id,
+            served_by=command.served_by,
+            sent=(request.identifier_kind, request.identifier_value),
+            redemption_id=redemption_id,
+            transaction_number=asked.transaction_number,
+        )
+    return Outcome(
+        code=code,
+        points=asked.points or 0,
+        till=till,
         correlation_id=command.correlation_id,
         served_by=command.served_by,
-        sent=(request.identifier_kind, request.identifier_value),
-        redemption_id=redemption_id,
-        transaction_number=asked.transaction_number,
+        member_id=None if account is None else account.member_id,
+        balance=0 if account is None else account.available,
+        created_id=ledger_executions.created_id(request.request_id) if code == AWARDED else None,
     )
-    ended = _ended(request, voices, State.SUCCEEDED if outcome.succeeded else State.FAILED, now, outcome)
-    if change is None:
-        return _close(organisation, ended, voices[-1], account, hold, now)
-    return Decided(ended, voices[-1], change.account, change.journals, change.holds, asked)
 
 
 def redeem_or_code(
@@ -248,5 +287,7 @@ def outcome_of(
         balance=0 if account is None else account.available,
         currency_value=organisation.programme.currency_per_point * wanted / 1000 if good else Decimal(0),
         transaction_number=transaction_number,
-        **known,
+        mobile=known["mobile"],
+        email=known["email"],
+        external_id=known["external_id"],
     )

@@ -16,6 +16,9 @@ DUPLICATE_REFERENCE: Final = 744
 UNKNOWN_MEMBER: Final = 816
 TOO_FEW_POINTS: Final = 818
 UNAUTHORIZED: Final = 401
+# The status of a goodwill or status call that went well: it has no item code of its own.
+CHANGED: Final = 200
+AWARDED: Final = 201
 
 ITEM_MESSAGES: Final[Mapping[int, str]] = {
     REDEEMED: "Points Redeemed",
@@ -30,7 +33,8 @@ _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 class Outcome:
     """The facts of one execution on the built-in ledger. Points in thousandths.
 
-    `code` is the item code of the points API (800 redeemed; 744, 816, 818 refused) or 401.
+    `code` is the item code of the points API (800 redeemed; 744, 816, 818 refused), 401, or for the other types
+    the status that they succeed with or the code of the error.
     """
 
     code: int
@@ -46,11 +50,12 @@ class Outcome:
     balance: int = 0
     currency_value: Decimal = Decimal(0)
     transaction_number: str = ""
+    created_id: int | None = None
 
     @property
     def succeeded(self) -> bool:
-        """Whether points were redeemed."""
-        return self.code == REDEEMED
+        """Whether what was asked for was done."""
+        return self.code in (REDEEMED, CHANGED, AWARDED)
 
 
 def number(points: int) -> int | Decimal:

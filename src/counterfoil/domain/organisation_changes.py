@@ -234,6 +234,10 @@ def _facts(record: object) -> list[tuple[str, object]]:
     return [(label, read(record)) for label, read in _FACTS.get(type(record), ())]
 
 
+def _points(points: int | None) -> str | None:
+    return None if points is None else points_text(points)
+
+
 def _address(host: Host) -> str:
     is_default = host.port == (443 if host.scheme == "https" else 80)
     return f"{host.scheme}://{host.pattern}" + ("" if is_default else f":{host.port}")
@@ -282,6 +286,8 @@ _FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
         ("currencyPerPoint", attrgetter("currency_per_point")),
         ("holdDays", attrgetter("hold_days")),
         ("releaseGraceHours", attrgetter("release_grace_hours")),
+        ("goodwillExpiryDays", attrgetter("goodwill_expiry_days")),
+        ("goodwillPointsMax", lambda programme: _points(programme.goodwill_points_max)),
     ),
 }
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from counterfoil.domain.access import Grant, OrgUnit, UnitKind
 from counterfoil.domain.organisations import Credential, Host, Person, Policy, Programme, User
+from counterfoil.domain.payload_types import WITH_POINTS
 
 R = TypeVar("R")
 K = TypeVar("K")
@@ -279,6 +280,11 @@ def _grants(file: OrganisationFile, current: Current) -> Iterator[Problem]:
             yield Problem(f"{path}.unit", f"there is no unit {grant.unit_id}: list it under units")
         if grant.valid_from and grant.valid_until and grant.valid_from >= grant.valid_until:
             yield Problem(f"{path}.until", "must be after `from`; the grant ends when `until` begins")
+        if grant.points_max is not None and grant.request_type not in (None, *WITH_POINTS):
+            yield Problem(
+                f"{path}.pointsMax", f"{grant.request_type} requests have no points, so a limited grant covers none: "
+                "leave it out"
+            )  # fmt: skip
         if grant.person_id and seen.setdefault(grant_key(grant), path) != path:
             yield Problem(path, f"is the same grant as {seen[grant_key(grant)]}: keep one of them")
 

@@ -70,13 +70,18 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Programme:
-    """The loyalty programme: worth of a point, life of a hold, grace of a lot released after its expiry."""
+    """The loyalty programme: worth of a point, life of a hold, grace of a lot released after its expiry.
+
+    `goodwill_expiry_days` None: goodwill cannot be given. `goodwill_points_max` None: no cap; in thousandths.
+    """
 
     programme_id: int
     name: str
     currency_per_point: Decimal = Decimal(1)
     hold_days: int = 7
     release_grace_hours: int = 24
+    goodwill_expiry_days: int | None = None
+    goodwill_points_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
+from urllib.parse import quote
 
 from counterfoil.domain.organisations import Host
-from counterfoil.domain.refusals import BadHeaders, InvalidPayload, Refusal, TypeNotSupported
+from counterfoil.domain.refusals import BadHeaders, BadUri, InvalidPayload, Refusal
 
 TASK: Final = "payload.IntouchAPITask-Payload"
 POINTS_MAX: Final = 999_999_999_999_999  # thousandths: twelve digits before the point
 _POINTS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,3})?", re.ASCII)
 _UNIT_ID = re.compile(r"[0-9]{1,19}", re.ASCII)
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 ID_MAX: Final = 2**63 - 1
@@ -27,17 +29,6 @@ TEXT_MAX: Final = 1000
 PLAIN_HEADERS: Final = frozenset({"content-type", "accept", "x-cap-client-signature", "x-cap-api-auth-org-id"})
 WITHHELD: Final = "<withheld>"
 
-CALLS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
-    "POINTS-REDEMPTION": ("/v1.1/points/redeem", ("POST",)),
-}
-KNOWN_TYPES: Final = (
-    "POINTS-REDEMPTION",
-    "GOODWILL-POINTS",
-    "EARN-BADGE",
-    "ISSUE-BADGE",
-    "CUSTOMER-STATUS-CHANGE",
-    "RETRO-TRANSACTION",
-)
 IDENTIFIER_FIELDS: Final = ("mobile", "external_id", "email", "card_number")
 
 
@@ -53,31 +44,14 @@ class Redemption:
     notes: str
 
 
-def request_type(segment: str) -> str:
-    """The request type of a URL segment in any case; raises TypeNotSupported."""
-    name = segment.upper()
-    if name in CALLS:
-        return name
-    served = ", ".join(CALLS)
-    if name in KNOWN_TYPES:
-        raise TypeNotSupported(f"{name} requests are not served yet: this version serves {served}")
-    raise TypeNotSupported(f"the request type is not known: use one of {', '.join(KNOWN_TYPES)}")
-
-
-def known_type(name: str) -> str:
-    """A request type to filter by, in any case; raises TypeNotSupported."""
-    if name.upper() in KNOWN_TYPES:
-        return name.upper()
-    raise TypeNotSupported(f"the request type is not known: use one of {', '.join(KNOWN_TYPES)}", "requestType")
-
-
-def _object(value: object, path: str) -> Mapping[str, Any]:
+def object_at(value: object, path: str) -> Mapping[str, Any]:
+    """A JSON object; raises InvalidPayload."""
     if isinstance(value, Mapping):
         return value
     raise InvalidPayload(f"{path} must be a JSON object", path)
 
 
-def _text(value: object, path: str, *, maximum: int = TEXT_MAX) -> str:
+def text_at(value: object, path: str, *, maximum: int = TEXT_MAX) -> str:
     """A scalar as text, "" for null; numbers are accepted where the contract says string."""
     match value:
         case None:
@@ -129,7 +103,7 @@ def points_text(points: int) -> str:
 
 def read_entity_info(value: object) -> dict[str, int | None]:
     """The four unit ids of entityInfo, each None when it is absent, null or empty."""
-    sent = _object(value, "entityInfo")
+    sent = object_at(value, "entityInfo")
     ids: dict[str, int | None] = {}
     for field in ("tillId", "storeId", "zoneId", "conceptId"):
         path = f"entityInfo.{field}"
@@ -143,24 +117,37 @@ def read_entity_info(value: object) -> dict[str, int | None]:
     return ids
 
 
-def read_call(kind: str, envelope: Mapping[str, Any]) -> Mapping[str, Any]:
+def read_call(kind: str, path: str, methods: Sequence[str], envelope: Mapping[str, Any]) -> Mapping[str, Any]:
     """The call inside the envelope of a create request, checked for the type's path, method and headers."""
-    payload = _object(envelope.get("payload"), "payload")
-    call = _object(payload.get("IntouchAPITask-Payload"), TASK)
+    payload = object_at(envelope.get("payload"), "payload")
+    call = object_at(payload.get("IntouchAPITask-Payload"), TASK)
     for field in ("hostname", "path", "method"):
         if not isinstance(call.get(field), str) or not call[field]:
             raise InvalidPayload(f"{TASK}.{field} is mandatory and must be a string", f"{TASK}.{field}")
-    path, methods = CALLS[kind]
-    if call["path"] != path:
+    for field in ("pathParams", "queryParams"):
+        for name, value in object_at(call.get(field) or {}, f"{TASK}.{field}").items():
+            text_at(value, f"{TASK}.{field}.{name}")
+    if fill_path(call["path"], call.get("pathParams") or {}) != path:
         raise InvalidPayload(f"{TASK}.path must be {path} for {kind}", f"{TASK}.path")
     if call["method"].upper() not in methods:
         raise InvalidPayload(f"{TASK}.method must be {' or '.join(methods)} for {kind}", f"{TASK}.method")
-    for field in ("pathParams", "queryParams"):
-        for name, value in _object(call.get(field) or {}, f"{TASK}.{field}").items():
-            _text(value, f"{TASK}.{field}.{name}")
-    _check_headers(_object(call.get("headers"), f"{TASK}.headers"))
-    _object(call.get("body"), f"{TASK}.body")
+    _check_headers(object_at(call.get("headers"), f"{TASK}.headers"))
+    object_at(call.get("body"), f"{TASK}.body")
     return call
+
+
+def fill_path(path: str, params: Mapping[str, Any]) -> str:
+    """The path with its placeholders, such as {id}, filled from pathParams; raises BadUri."""
+    if "{" not in path:
+        return path
+
+    def fill(found: re.Match[str]) -> str:
+        name = found[1]
+        if params.get(name) in (None, ""):
+            raise BadUri(f"{TASK}.path has the placeholder {found[0]}: give {TASK}.pathParams.{name}", f"{TASK}.path")
+        return quote(text_at(params[name], f"{TASK}.pathParams.{name}"), safe="")
+
+    return _PLACEHOLDER.sub(fill, path)
 
 
 def _check_headers(headers: Mapping[str, Any]) -> None:
@@ -191,14 +178,14 @@ def mask(name: str, value: str) -> str:
 
 def read_redeem_item(body: Mapping[str, Any], prefix: str) -> tuple[Mapping[str, Any], str]:
     """The one item of root.redeem, an object or an array of one, and its path."""
-    root = _object(body.get("root"), f"{prefix}root")
+    root = object_at(body.get("root"), f"{prefix}root")
     item: object = root.get("redeem")
     path = f"{prefix}root.redeem"
     if isinstance(item, list):
         if len(item) != 1:
             raise InvalidPayload(f"{path} must hold exactly one redemption: send one request for each", path)
         item, path = item[0], f"{path}[0]"
-    return _object(item, path), path
+    return object_at(item, path), path
 
 
 def read_redemption(body: Mapping[str, Any], prefix: str = f"{TASK}.body.") -> Redemption:
@@ -207,9 +194,9 @@ def read_redemption(body: Mapping[str, Any], prefix: str = f"{TASK}.body.") -> R
     if "points_redeemed" not in item:
         raise InvalidPayload(f"{path}.points_redeemed is mandatory", f"{path}.points_redeemed")
     points = points_from_wire(item["points_redeemed"], f"{path}.points_redeemed")
-    customer = _object(item.get("customer"), f"{path}.customer")
+    customer = object_at(item.get("customer"), f"{path}.customer")
     named = {
-        kind: _text(customer.get(kind), f"{path}.customer.{kind}", maximum=200).strip() for kind in IDENTIFIER_FIELDS
+        kind: text_at(customer.get(kind), f"{path}.customer.{kind}", maximum=200).strip() for kind in IDENTIFIER_FIELDS
     }
     kind = next((each for each in IDENTIFIER_FIELDS if named[each]), None)
     if kind is None:
@@ -217,15 +204,15 @@ def read_redemption(body: Mapping[str, Any], prefix: str = f"{TASK}.body.") -> R
             f"{path}.customer must name the member by one of {', '.join(IDENTIFIER_FIELDS)}",
             f"{path}.customer",
         )
-    _text(item.get("redemption_time"), f"{path}.redemption_time")
-    reference = _text(item.get("external_reference_number"), f"{path}.external_reference_number", maximum=255)
+    text_at(item.get("redemption_time"), f"{path}.redemption_time")
+    reference = text_at(item.get("external_reference_number"), f"{path}.external_reference_number", maximum=255)
     return Redemption(
         points,
         kind,
         named[kind],
         reference or None,
-        _text(item.get("transaction_number"), f"{path}.transaction_number"),
-        _text(item.get("notes"), f"{path}.notes"),
+        text_at(item.get("transaction_number"), f"{path}.transaction_number"),
+        text_at(item.get("notes"), f"{path}.notes"),
     )
 
 

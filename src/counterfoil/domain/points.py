@@ -206,6 +206,19 @@ def redeem(account: MemberAccount, points: int, *, request_id: UUID | None, now:
     return Change(changed, (Journal("redeem", account.member_id, request_id, postings),))
 
 
+def award(
+    account: MemberAccount, points: int, *, request_id: UUID, now: datetime, expires_at: datetime | None
+) -> Change:
+    """Give new points, as a lot that has the id of the request."""
+    changed = replace(
+        account,
+        lots=(*account.lots, Lot(request_id, now, points, expires_at=expires_at)),
+        available=account.available + points,
+    )
+    posting = Posting(Account.ISSUED, Account.AVAILABLE, request_id, points)
+    return Change(changed, (Journal("award", account.member_id, request_id, (posting,)),))
+
+
 def _expire(account: MemberAccount, until: datetime) -> Change:
     """Take away what was free in the lots that have ended by then."""
     gone = tuple(

@@ -12,10 +12,14 @@ Refusal
 ├── BadSort                     2011
 ├── BadSortOrder                2012
 ├── IdentityNotVerified         2013
+├── BadEarningEntity            2014   goodwill for nobody that can have it
+├── BadGoodwillPoints           2015   no amount of goodwill points, or above the cap
 ├── NobodyCanCheck              2021   no person but the maker could ever decide
+├── BadUri                      2022   the call's path cannot be built
 ├── BadHeaders                  2023   the call's headers cannot be used
 ├── IdempotencyConflict         2901   the key was used for other content
 ├── ChangedSinceShown           2902
+├── NoGoodwillExpiry            3002   the programme does not say how long goodwill points last
 ├── MemberNotFound              8015   no such customer (the points API's own code)
 ├── Busy                        2903
 ├── TooLarge                    2904
@@ -25,7 +29,7 @@ Refusal
 ├── OurFault                    2908
 └── WrongMethod                 2909
 
-2001-2021 are the contract's (dossier §2.10), 29xx ours. No HTTP number stands here: `http/problems.py`
+2001-2023 and 3002 are the contract's (dossier §2.10), 29xx ours. No HTTP number stands here: `http/problems.py`
 maps each class to its status.
 """
 
@@ -110,10 +114,28 @@ class IdentityNotVerified(Refusal):
     code = 2013
 
 
+class BadEarningEntity(Refusal):
+    """The earning entity of goodwill is missing or malformed."""
+
+    code = 2014
+
+
+class BadGoodwillPoints(Refusal):
+    """The goodwill points are malformed or above the organisation's cap."""
+
+    code = 2015
+
+
 class NobodyCanCheck(Refusal):
     """No person but the maker could ever decide."""
 
     code = 2021
+
+
+class BadUri(Refusal):
+    """The path of the stored call cannot be built."""
+
+    code = 2022
 
 
 class BadHeaders(Refusal):
@@ -134,8 +156,14 @@ class ChangedSinceShown(Refusal):
     code = 2902
 
 
+class NoGoodwillExpiry(Refusal):
+    """The programme does not say how long goodwill points last: the request stays pending."""
+
+    code = 3002
+
+
 class MemberNotFound(Refusal):
-    """A read of the points API named a customer that this organisation does not have."""
+    """A read named a customer that this organisation does not have."""
 
     code = 8015
 

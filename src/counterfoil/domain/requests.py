@@ -6,19 +6,20 @@ here reads a clock: `now` is the database's, read after the locks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from counterfoil.domain import access, points
+from counterfoil.domain import access, ledger_executions, points
 from counterfoil.domain.access import Actor, Place
 from counterfoil.domain.intouch_answers import (
     Outcome,
 )
 from counterfoil.domain.organisations import Organisation
+from counterfoil.domain.payload_types import ON_THE_LEDGER, Asked
 from counterfoil.domain.payloads import TASK, Redemption, points_text
 from counterfoil.domain.points import Hold, Journal, MemberAccount
 from counterfoil.domain.refusals import (
@@ -89,7 +90,7 @@ class Request:
     maker_user_id: int
     maker_user_name: str
     unit_id: int
-    points: int
+    points: int | None
     host_id: str
     host_revision: int
     payload: bytes
@@ -120,7 +121,7 @@ class Submit:
     place: Place
     request_type: str
     entity_info: bytes
-    redemption: Redemption
+    asked: Asked
     host_id: str
     host_revision: int
     payload: bytes
@@ -164,14 +165,14 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A request after one voice, and all that this voice moved."""
+    """A request after one voice, and all that this voice moved; `asked` is there where it was executed."""
 
     request: Request
     decision: Decision
     account: MemberAccount | None
     journals: tuple[Journal, ...] = ()
     holds: tuple[Hold, ...] = ()
-    asked: Redemption | None = None
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,22 +193,16 @@ def submit(
 
     Under `profile: strict` too few points or units that disagree are refused instead of flagged.
     """
-    wanted = command.redemption.points
-    refused = access.may_submit(organisation, command.actor, command.place, command.request_type, wanted, now)
+    asked = command.asked
+    refused = access.may_submit(organisation, command.actor, command.place, command.request_type, asked.points, now)
+    refused = refused or ledger_executions.above_cap(organisation.programme, command.request_type, asked.points)
     if refused is not None:
         return refused
     change: points.Change | None = None
-    if account is not None and duplicate_of is None:
-        change = points.place_hold(account, command.request_id, wanted, now=now, days=organisation.programme.hold_days)
-    flags = [f"unit_mismatch:{field}" for field in command.place.mismatched]
-    if account is None:
-        flags.append("member_unknown")
-    if duplicate_of is not None:
-        flags.append("duplicate")
-    elif change is None:
-        flags.append("unfunded")
-    if command.till_epoch is None:
-        flags.append("till_credential")
+    if isinstance(asked, Redemption) and account is not None and duplicate_of is None:
+        days = organisation.programme.hold_days
+        change = points.place_hold(account, command.request_id, asked.points, now=now, days=days)
+    flags = list(_flags(organisation, command, account, change, duplicate_of))
     if organisation.profile == "strict":
         refused = _refused_strictly(command, account, flags, now)
         if refused is not None:
@@ -216,6 +211,28 @@ def submit(
     if change is None:
         return Submitted(request, account)
     return Submitted(request, change.account, change.journals, change.holds)
+
+
+def _flags(
+    organisation: Organisation,
+    command: Submit,
+    account: MemberAccount | None,
+    change: points.Change | None,
+    duplicate_of: UUID | None,
+) -> Iterator[str]:
+    """What a checker should know, as the built-in ledger sees it now."""
+    asked = command.asked
+    yield from (f"unit_mismatch:{field}" for field in command.place.mismatched)
+    if account is None and command.request_type in ON_THE_LEDGER:
+        yield "member_unknown"
+    if duplicate_of is not None:
+        yield "duplicate"
+    elif isinstance(asked, Redemption) and change is None:
+        yield "unfunded"
+    if not isinstance(asked, Redemption):
+        yield from ledger_executions.flags(organisation.programme, asked)
+    if command.till_epoch is None:
+        yield "till_credential"
 
 
 def _refused_strictly(
@@ -234,6 +251,12 @@ def _refused_strictly(
             f"the member has {points_text(available)} points available, fewer than the request asks for",
             f"{TASK}.body.root.redeem.points_redeemed",
         )
+    if "not_served" in flags:
+        return InvalidPayload(
+            f"the built-in ledger cannot execute {command.request_type}: name a host that the organisation file "
+            "routes to an external target",
+            f"{TASK}.hostname",
+        )
     return None
 
 
@@ -246,7 +269,7 @@ def _pending(
     flags: tuple[str, ...],
     now: datetime,
 ) -> Request:
-    asked, actor, policy = command.redemption, command.actor, organisation.policy
+    asked, actor, policy = command.asked, command.actor, organisation.policy
     if policy is None or actor.person_id is None:
         raise AssertionError("may_submit refuses without a policy or a person (this is a bug)")
     return Request(

@@ -24,7 +24,9 @@ from counterfoil.domain import refusals as no
 from counterfoil.domain.organisations import Organisation
 from counterfoil.http import (
     described,
+    described_calls,
     health,
+    members,
     openapi,
     points_v1,
     points_v2,
@@ -50,7 +52,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         method="POST", path=f"{WORKFLOW}/{{request_type}}", handler=request_workflow.create,
         summary="Submit a request as maker", request=described.CreateBody, response=wire.RequestAnswer,
-        refusals=(no.NotPermitted, no.NobodyCanCheck, no.TypeNotSupported, no.BadHeaders, no.IdempotencyConflict),
+        refusals=(
+            no.NotPermitted, no.NobodyCanCheck, no.TypeNotSupported, no.BadEarningEntity, no.BadGoodwillPoints,
+            no.BadUri, no.BadHeaders, no.IdempotencyConflict,
+        ),
         parameters=(described.REQUEST_TYPE, described.IDEMPOTENCY_KEY), callers="person",
         organisation_header="required",
     ),
@@ -58,7 +63,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         method="PUT", path=f"{WORKFLOW}/{{request_type}}", handler=request_workflow.decide,
         summary="Approve or reject a request as checker", request=described.DecideBody,
         response=wire.RequestAnswer,
-        refusals=(no.NotPermitted, no.AlreadyCompleted, no.WrongRequest, no.TypeNotSupported, no.ChangedSinceShown),
+        refusals=(
+            no.NotPermitted, no.AlreadyCompleted, no.WrongRequest, no.TypeNotSupported, no.BadGoodwillPoints,
+            no.NoGoodwillExpiry, no.ChangedSinceShown,
+        ),
         parameters=(described.REQUEST_TYPE, described.IF_MATCH), callers="person", organisation_header="required",
     ),
     Endpoint(
@@ -74,7 +82,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         method="POST", path="/v1.1/points/redeem", handler=points_v1.redeem, family="v1",
-        summary="Redeem at once; needs CanMovePointsDirectly", request=described.RedeemBody,
+        summary="Redeem at once; needs CanMovePointsDirectly", request=described_calls.RedeemBody,
         response=described.RedeemAnswer, refusals=(no.NotPermitted,), callers="person",
         organisation_header="optional",
     ),
@@ -100,6 +108,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         family="own", summary="The audit trail of a request", response=request_reads.AuditTrail,
         refusals=(no.RequestNotFound,), parameters=(described.REQUEST_ID,), callers="person",
         organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/members/{{member_id}}/status", handler=members.status, family="own",
+        summary="A member's status label", response=members.MemberStatusAnswer, refusals=(no.MemberNotFound,),
+        parameters=(described.MEMBER_ID,), callers="person", organisation_header="optional",
     ),
     Endpoint(
         method="GET", path="/healthz", handler=health.healthz, family="own", callers="anyone",

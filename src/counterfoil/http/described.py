@@ -11,23 +11,13 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from counterfoil.domain.payloads import TEXT_MAX
+from counterfoil.domain.payload_types import TYPES
 from counterfoil.domain.requests import WIRE_STATE
+from counterfoil.http.described_calls import ANY_CALL
 from counterfoil.http.routing import Parameter
 
 UnitId = Annotated[str, Meta(pattern="^[0-9]{0,18}$")] | Annotated[int, Meta(ge=0, le=2**63 - 1)] | None
-Points = (
-    Annotated[str, Meta(pattern=r"^(?=.*[1-9])[0-9]{1,12}(\.[0-9]{1,3})?$", examples=["100"])]
-    | Annotated[float, Meta(gt=0, lt=1e12)]
-)
-Text = Annotated[str, Meta(max_length=TEXT_MAX)] | int | None
 UUID_PATTERN: Final = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
-
-
-def _needs(*names: str) -> Meta:
-    """At least one of these members, as a text that is not empty: more than a type can say."""
-    text = {"type": "string", "minLength": 1}
-    return Meta(extra_json_schema={"anyOf": [{"required": [name], "properties": {name: text}} for name in names]})
 
 
 class EntityInfo(msgspec.Struct):
@@ -39,54 +29,10 @@ class EntityInfo(msgspec.Struct):
     conceptId: UnitId = None
 
 
-class Customer(msgspec.Struct):
-    """The member, by one of these."""
-
-    mobile: Text = None
-    external_id: Text = None
-    email: Text = None
-    card_number: Text = None
-
-
-class Redeem(msgspec.Struct):
-    """One redemption; points with at most three decimals."""
-
-    points_redeemed: Points
-    customer: Annotated[Customer, _needs("mobile", "external_id", "email", "card_number")]
-    redemption_time: Text = None
-    transaction_number: Text = None
-    notes: Text = None
-    external_reference_number: Text = None
-
-
-class RedeemRoot(msgspec.Struct):
-    """The redemption, as an object or an array of one."""
-
-    redeem: Redeem | Annotated[list[Redeem], Meta(min_length=1, max_length=1)]
-
-
-class RedeemBody(msgspec.Struct):
-    """The body of /v1.1/points/redeem."""
-
-    root: RedeemRoot
-
-
-class IntouchCall(msgspec.Struct):
-    """The call that is made once the request is approved. `headers` must hold Authorization."""
-
-    hostname: Annotated[str, Meta(min_length=1, examples=["<https://crm-nightly-new.cc.capillarytech.com>"])]
-    path: Literal["/v1.1/points/redeem"]
-    method: Literal["POST"]
-    body: RedeemBody
-    headers: Annotated[dict[str, str], _needs("Authorization", "authorization")]
-    pathParams: dict[str, str] | None = None
-    queryParams: dict[str, str] | None = None
-
-
 class CreatePayload(msgspec.Struct, rename={"call": "IntouchAPITask-Payload"}):
-    """The call."""
+    """The call: that of the type in the URL."""
 
-    call: IntouchCall
+    call: Annotated[dict[str, Any], ANY_CALL]
 
 
 class CreateBody(msgspec.Struct):
@@ -174,10 +120,13 @@ _NUMBER: Final = {"type": "string", "pattern": "^([0-9]{1,18})?$"}
 _STATES: Final = tuple(dict.fromkeys(WIRE_STATE.values()))
 _DAY: Final = {"anyOf": [{"type": "string", "format": "date"}, {"const": ""}]}
 REQUEST_TYPE: Final = Parameter(
-    "request_type", "Type of request, in any case", {"enum": ["POINTS-REDEMPTION"]}, "path", required=True
+    "request_type", "Type of request, in any case", {"enum": list(TYPES)}, "path", required=True
 )
 REQUEST_ID: Final = Parameter(
     "request_id", "What the create call answered", {"type": "string", "format": "uuid"}, "path", required=True
+)
+MEMBER_ID: Final = Parameter(
+    "member_id", "The member's number", {"type": "string", "pattern": "^[0-9]{1,18}$"}, "path", required=True
 )
 CUSTOMER_ID: Final = Parameter(
     "customer_id",

@@ -12,7 +12,7 @@ import msgspec
 
 from counterfoil.domain import refusals
 from counterfoil.domain.refusals import Refusal
-from counterfoil.http import problems
+from counterfoil.http import described_calls, problems
 from counterfoil.http.routing import Answer, Call, Context, Endpoint, Handler, Parameter
 
 JSON: Final = "application/json"
@@ -51,6 +51,8 @@ _SCHEMES: Final = {
 def describe(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """The whole description."""
     types = [each for endpoint in endpoints for each in (endpoint.request, endpoint.response) if each is not None]
+    # A union of records is written as references by hand, so what they refer to has to be named.
+    types += described_calls.CALLS
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schema_of = dict(zip(map(id, types), schemas, strict=True))
     for family, schema in problems.SCHEMAS.items():

@@ -12,7 +12,7 @@ import msgspec
 
 from counterfoil.application import reads
 from counterfoil.application.requests import Stale
-from counterfoil.domain import payloads
+from counterfoil.domain import payload_types
 from counterfoil.domain.access import Actor
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payloads import ID_MAX
@@ -53,7 +53,8 @@ async def get_one(context: Context, call: Call) -> Answer:
         stored = await reads.find_request(context.pool, organisation.org_id, request_id)
         if stored is None or stored.organisation_version != organisation.version:
             return Stale(stored.organisation_version if stored else 0)
-        if stored.request is None:
+        # An administrative change is no request of the contract.
+        if stored.request is None or stored.request.request_type not in payload_types.TYPES:
             raise RequestNotFound("no request of this organisation has that requestId", "requestId")
         answer = wire.RequestAnswer(_data(context, organisation, stored))
         return Answer(200, wire.encode(answer), told(stored.request))
@@ -156,7 +157,7 @@ def read_query(call: Call, organisation: Organisation) -> ListQuery:
         states=_states(call.query_value("states") or ""),
         started_from=since,
         started_until=until,
-        request_type=payloads.known_type(kind) if kind else None,
+        request_type=payload_types.known_type(kind) if kind else None,
         maker_user_id=_number(call, "userId", ID_MAX),
         till_id=_number(call, "tillId", ID_MAX),
         store_id=_number(call, "storeId", ID_MAX),

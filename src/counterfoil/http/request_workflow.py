@@ -16,7 +16,7 @@ import msgspec
 from counterfoil.application import identifiers, ids, reads
 from counterfoil.application.callers import parse_basic
 from counterfoil.application.requests import KeyConflict, Replayed, Stale
-from counterfoil.domain import payloads
+from counterfoil.domain import payload_types, payloads
 from counterfoil.domain.access import Actor, resolve_place
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payloads import TASK
@@ -41,7 +41,7 @@ SERVED_BY: Final = socket.gethostname()
 
 async def create(context: Context, call: Call) -> Answer:
     """Submit a request as maker (contract page "Points redemption request")."""
-    kind = payloads.request_type(call.path_params["request_type"])
+    kind = payload_types.request_type(call.path_params["request_type"])
     request_id = ids.uuid7()
 
     async def attempt(organisation: Organisation, actor: Actor) -> Answer | Stale:
@@ -69,8 +69,7 @@ async def _prepare(
     """All that needs no transaction: read, resolve, take the secrets out, encode the stored form."""
     envelope = wire.json_object(call.body)
     sent = payloads.read_entity_info(envelope.get("entityInfo"))
-    content = payloads.read_call(kind, envelope)
-    asked = payloads.read_redemption(content["body"])
+    asked, content = payload_types.read_payload(kind, envelope)
     host = payloads.find_host(organisation.hosts, content["hostname"])
     if isinstance(host, Refusal):
         raise host
@@ -94,7 +93,7 @@ async def _prepare(
         place=place,
         request_type=kind,
         entity_info=entity_info,
-        redemption=replace(
+        asked=replace(
             asked,
             identifier_value=identifiers.normalise(
                 asked.identifier_kind, asked.identifier_value, organisation.country_code
@@ -213,7 +212,7 @@ def _conflict(
 
 async def decide(context: Context, call: Call) -> Answer:
     """Approve or reject a request as checker; the last approval executes it (dossier §2.8)."""
-    kind = payloads.request_type(call.path_params["request_type"])
+    kind = payload_types.request_type(call.path_params["request_type"])
     decision_id = ids.uuid7()
     redemption_ids = (ids.redemption_id(), ids.redemption_id())
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from counterfoil.domain import intouch_answers
+from counterfoil.domain import execution_answers
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.refusals import InvalidPayload
 from counterfoil.domain.requests import WIRE_STATE, Request
@@ -114,10 +114,11 @@ def request_data(organisation: Organisation, request: Request, payload: bytes) -
         details.decision_output = last.verdict
         details.checker_access = True
     if request.outcome is not None and request.ended_at is not None:
-        body = encode(intouch_answers.redeem_body(request.outcome))
+        kind, outcome = request.request_type, request.outcome
+        body = encode(execution_answers.body(kind, outcome))
         details.intouch_output = IntouchOutput(
-            401 if request.outcome.code == intouch_answers.UNAUTHORIZED else 200,
-            intouch_answers.redeem_headers(organisation.org_id, request.outcome, request.ended_at, len(body)),
+            execution_answers.status(kind, outcome),
+            execution_answers.headers(kind, organisation.org_id, outcome, request.ended_at, len(body)),
             Raw(body),
         )
     return RequestData(

@@ -143,6 +143,7 @@ async def write(
         await tx.execute(
             _SQL["write_programme"], org_id, programme.programme_id, programme.name,
             programme.currency_per_point, programme.hold_days, programme.release_grace_hours,
+            programme.goodwill_expiry_days, programme.goodwill_points_max,
         )  # fmt: skip
     await _write_members(tx, org_id, difference.members, now, new_id)
 

@@ -121,11 +121,13 @@ VALUES ($1, $2, json_build_object('approvals', $3::integer), $4)
 -- name: write_programme
 -- The loyalty programme.
 INSERT INTO programme (
-    org_id, programme_id, name, currency_per_point, hold_days, release_grace_hours, is_default)
-VALUES ($1, $2, $3, $4, $5, $6, true)
+    org_id, programme_id, name, currency_per_point, hold_days, release_grace_hours, goodwill_expiry_days,
+    goodwill_points_max, is_default)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, true)
 ON CONFLICT (org_id, programme_id) DO UPDATE
 SET name = EXCLUDED.name, currency_per_point = EXCLUDED.currency_per_point, hold_days = EXCLUDED.hold_days,
-    release_grace_hours = EXCLUDED.release_grace_hours
+    release_grace_hours = EXCLUDED.release_grace_hours, goodwill_expiry_days = EXCLUDED.goodwill_expiry_days,
+    goodwill_points_max = EXCLUDED.goodwill_points_max
 
 -- name: lock_members
 -- The members that change, in the order in which everybody locks members.

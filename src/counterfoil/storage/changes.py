@@ -7,11 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from counterfoil.domain.payload_types import Goodwill
 from counterfoil.domain.points import Hold, Journal, MemberAccount
 from counterfoil.domain.requests import Decision, Request, Submit
 from counterfoil.domain.seals import Event
@@ -21,10 +23,12 @@ from counterfoil.storage.database import Tx
 _SQL = statements.load("changes.sql")
 _WIDTHS = {
     "requests": 31, "changed_requests": 7, "decisions": 9, "holds": 5, "hold_lots": 3, "changed_holds": 2,
-    "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "freed_keys": 4, "events": 7,
-    "refusals": 7,
+    "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "new_lots": 9, "goodwills": 5,
+    "statuses": 4, "freed_keys": 4, "events": 7, "refusals": 7,
 }  # fmt: skip
-_REFERENCE = 4  # its column in a row of redemptions
+_REFERENCE = 4  # its column in a row of redemptions, and of goodwills
+_REQUEST, _POINTS = 0, 2  # columns in a row of goodwills
+_CHANGED_AT = 3  # the column in a row of statuses
 _PARAMETER = re.compile(r"\$((?!1\b)\d+)")  # all but $1, the organisation, which every block shares
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -44,6 +48,9 @@ class Changes:
     redemptions: list[tuple[Any, ...]] = field(default_factory=list)
     members: list[tuple[Any, ...]] = field(default_factory=list)
     lots: list[tuple[Any, ...]] = field(default_factory=list)
+    new_lots: list[tuple[Any, ...]] = field(default_factory=list)
+    goodwills: list[tuple[Any, ...]] = field(default_factory=list)
+    statuses: list[tuple[Any, ...]] = field(default_factory=list)
     freed_keys: list[tuple[Any, ...]] = field(default_factory=list)
     events: list[tuple[Any, ...]] = field(default_factory=list)
     refusals: list[tuple[Any, ...]] = field(default_factory=list)
@@ -103,7 +110,28 @@ class Changes:
         if not changed and before.available == after.available and before.held == after.held:
             return
         self.members.append((after.member_id, after.available, after.held, before.version + 1))
-        self.lots.extend((after.member_id, lot.lot_id, lot.remaining, lot.held, lot.grace_until) for lot in changed)
+        awarded = {row[_REQUEST]: row[_POINTS] for row in self.goodwills}
+        for lot in changed:
+            if lot.lot_id in awarded:  # as the batch leaves it: an update of it would not see it yet
+                self.new_lots.append((
+                    after.member_id, lot.lot_id, f"request {lot.lot_id}", lot.awarded_at, lot.expires_at,
+                    lot.grace_until, awarded[lot.lot_id], lot.remaining, lot.held,
+                ))  # fmt: skip
+            else:
+                self.lots.append((after.member_id, lot.lot_id, lot.remaining, lot.held, lot.grace_until))
+
+    def add_goodwill(self, request: Request, asked: Goodwill, member_id: int) -> None:
+        """Points given to a member; the lot has the id of the request."""
+        self.goodwills.append((
+            request.request_id, member_id, asked.points, request.ended_at, asked.external_reference,
+        ))  # fmt: skip
+
+    def set_status(self, request: Request, label: str, member_id: int) -> None:
+        """A member's status label; of several in one batch the latest one stays."""
+        others = [row for row in self.statuses if row[0] != member_id]
+        mine = [row for row in self.statuses if row[0] == member_id]
+        mine.append((member_id, label, request.request_id, request.ended_at))
+        self.statuses = [*others, max(reversed(mine), key=itemgetter(_CHANGED_AT))]
 
     def add_event(self, event: Event) -> None:
         """One audit event."""
@@ -139,6 +167,7 @@ async def write(tx: Tx, org_id: int, changes: Changes) -> None:
     """Write all changes of a batch; one round trip, none when there is nothing."""
     # Two batches with the same references wait for each other's unique index: in one order they never deadlock.
     changes.redemptions.sort(key=lambda row: row[_REFERENCE] or "")
+    changes.goodwills.sort(key=lambda row: row[_REFERENCE])
     touched = tuple(name for name in _WIDTHS if getattr(changes, name))
     if touched:
         columns = (column for name in touched for column in zip(*getattr(changes, name), strict=True))

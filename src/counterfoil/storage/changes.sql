@@ -82,6 +82,24 @@ FROM unnest($2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::timestampt
     AS c (member_id, lot_id, remaining, held, grace_until)
 WHERE l.org_id = $1 AND l.member_id = c.member_id AND l.lot_id = c.lot_id
 
+-- name: new_lots
+-- Points of a new award, as the batch leaves them.
+INSERT INTO lot (org_id, member_id, lot_id, reference, awarded_at, expires_at, grace_until, points, remaining, held)
+SELECT $1, n.* FROM unnest($2::bigint[], $3::uuid[], $4::text[], $5::timestamptz[], $6::timestamptz[],
+    $7::timestamptz[], $8::bigint[], $9::bigint[], $10::bigint[]) AS n
+
+-- name: goodwills
+-- Goodwill that was given; its reference is taken for good.
+INSERT INTO goodwill (org_id, request_id, member_id, points, awarded_at, reference)
+SELECT $1, n.* FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::text[]) AS n
+
+-- name: statuses
+-- A member's status label.
+INSERT INTO member_status (org_id, member_id, label, request_id, changed_at)
+SELECT $1, n.* FROM unnest($2::bigint[], $3::text[], $4::uuid[], $5::timestamptz[]) AS n
+ON CONFLICT (org_id, member_id) DO UPDATE
+SET label = EXCLUDED.label, request_id = EXCLUDED.request_id, changed_at = EXCLUDED.changed_at
+
 -- name: freed_keys
 -- The idempotency key of a command that was refused.
 DELETE FROM idempotency_key k USING unnest($2::uuid[]) AS c (request_id)

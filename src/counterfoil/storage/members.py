@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from counterfoil.domain.points import MemberAccount
 from counterfoil.domain.redemptions import Redeem
@@ -25,6 +26,17 @@ class Balance:
 
 
 @dataclass(frozen=True, slots=True)
+class Status:
+    """A member's status label and the request that set it; `member_id` None for an unknown member."""
+
+    organisation_version: int
+    member_id: int | None
+    label: str | None
+    request_id: UUID | None
+    changed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class RedemptionFile:
     """What the database knows about one direct redemption, under lock."""
 
@@ -42,6 +54,12 @@ async def find_balance(tx: Tx, org_id: int, kind: str, value: str) -> Balance | 
         return None
     account = None if row["document"] is None else decode_account(row["document"])
     return Balance(row["organisation_version"], row["now"], account)
+
+
+async def find_status(tx: Tx, org_id: int, member_id: int) -> Status | None:
+    """A member's status; None for an unknown organisation."""
+    row = await tx.fetchrow(_SQL["find_status"], org_id, member_id)
+    return None if row is None else Status(*row)
 
 
 async def lock_for_redemption(tx: Tx, org_id: int, commands: Sequence[Redeem]) -> Loaded[RedemptionFile]:

@@ -12,6 +12,14 @@ LEFT JOIN LATERAL (
 ) account ON true
 WHERE o.org_id = $1
 
+-- name: find_status
+-- A member's status label; none where nobody has changed it.
+SELECT o.version AS organisation_version, m.member_id, s.label, s.request_id, s.changed_at
+FROM organisation o
+LEFT JOIN member m ON m.org_id = $1 AND m.member_id = $2
+LEFT JOIN member_status s ON s.org_id = $1 AND s.member_id = $2
+WHERE o.org_id = $1
+
 -- name: lock_for_redemption
 -- One row per direct redemption: locks the members (sorted), reads what the rule needs. Run again where
 -- a locked version differs from the one seen.

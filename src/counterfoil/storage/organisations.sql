@@ -33,7 +33,8 @@ SELECT json_build_object(
         FROM policy p WHERE p.org_id = $1 ORDER BY p.revision DESC LIMIT 1),
     'programme', (SELECT json_build_object(
         'programme_id', p.programme_id, 'name', p.name, 'currency_per_point', p.currency_per_point::text,
-        'hold_days', p.hold_days, 'release_grace_hours', p.release_grace_hours)
+        'hold_days', p.hold_days, 'release_grace_hours', p.release_grace_hours,
+        'goodwill_expiry_days', p.goodwill_expiry_days, 'goodwill_points_max', p.goodwill_points_max)
         FROM programme p WHERE p.org_id = $1 AND p.is_default LIMIT 1))
 FROM organisation o WHERE o.org_id = $1
 

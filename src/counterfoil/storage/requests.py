@@ -60,9 +60,10 @@ async def lock_for_submission(tx: Tx, org_id: int, commands: Sequence[Submit], p
             *(
                 (
                     each.request_id,
-                    each.redemption.identifier_kind,
-                    each.redemption.identifier_value,
-                    each.redemption.external_reference,
+                    each.request_type,
+                    each.asked.identifier_kind,
+                    each.asked.identifier_value,
+                    each.asked.external_reference,
                     each.host_id,
                     each.actor.login,
                     each.idempotency_key,

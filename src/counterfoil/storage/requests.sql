@@ -10,11 +10,14 @@ ON CONFLICT DO NOTHING
 -- One row per command: locks the members (sorted), reads what the rule needs. Waiting for a lock does not
 -- refresh the snapshot, so the caller compares locked_version with seen_version and runs it again if they differ.
 WITH asked AS MATERIALIZED (
-    SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
-        AS a (request_id, kind, value, reference, host_id, caller, key)
+    SELECT *, CASE WHEN kind = 'id' THEN value::bigint END AS member_id FROM unnest(
+        $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
+        AS a (request_id, request_type, kind, value, reference, host_id, caller, key)
 ), named AS MATERIALIZED (
     SELECT a.request_id, i.member_id
     FROM asked a JOIN member_identifier i ON i.org_id = $1 AND i.kind = a.kind AND i.value = a.value
+    UNION ALL
+    SELECT a.request_id, m.member_id FROM asked a JOIN member m ON m.org_id = $1 AND m.member_id = a.member_id
 ), locked AS MATERIALIZED (
     SELECT m.member_id, m.version FROM member m
     WHERE m.org_id = $1 AND m.member_id IN (SELECT member_id FROM named)
@@ -38,10 +41,11 @@ JOIN organisation o ON o.org_id = $1
 LEFT JOIN named n ON n.request_id = a.request_id
 LEFT JOIN account ON account.member_id = n.member_id
 LEFT JOIN request earlier ON earlier.org_id = $1 AND earlier.request_id = a.request_id
-LEFT JOIN idempotency_key k ON k.org_id = $1 AND k.caller = a.caller AND k.path = $9 AND k.key = a.key
+LEFT JOIN idempotency_key k ON k.org_id = $1 AND k.caller = a.caller AND k.path = $10 AND k.key = a.key
 LEFT JOIN LATERAL (
     SELECT r.request_id FROM request r
     WHERE r.org_id = $1 AND r.external_reference = a.reference AND r.host_id = a.host_id
+      AND r.request_type = a.request_type
       AND r.request_id <> a.request_id AND r.state IN ('pending', 'approved', 'unknown', 'succeeded')
     ORDER BY r.started_at LIMIT 1
 ) twin ON a.reference IS NOT NULL
@@ -57,10 +61,12 @@ WITH asked AS MATERIALIZED (
     WHERE r.org_id = $1 AND r.request_id = ANY ($3::uuid[])
     ORDER BY r.request_id FOR NO KEY UPDATE
 ), owner AS MATERIALIZED (
-    SELECT r.request_id, coalesce(r.member_id, i.member_id) AS member_id
+    SELECT r.request_id, coalesce(r.member_id, i.member_id, m.member_id) AS member_id
     FROM locked_request r
     LEFT JOIN member_identifier i ON r.member_id IS NULL
         AND i.org_id = $1 AND i.kind = r.identifier_kind AND i.value = r.identifier_value
+    LEFT JOIN member m ON m.org_id = $1
+        AND m.member_id = CASE WHEN r.member_id IS NULL AND r.identifier_kind = 'id' THEN r.identifier_value::bigint END
 ), locked AS MATERIALIZED (
     SELECT m.member_id, m.version FROM member m
     WHERE m.org_id = $1 AND m.member_id IN (SELECT member_id FROM owner)
@@ -79,7 +85,7 @@ SELECT a.decision_id, a.request_id AS asked_request_id, clock_timestamp() AS now
        account.member_id AS account_member_id, account.locked_version, account.seen_version, account.document,
        written.event_id IS NOT NULL AS already_written,
        voices.document AS decisions, held.document AS hold,
-       used.redemption_id IS NOT NULL AS reference_used,
+       used.redemption_id IS NOT NULL OR given.request_id IS NOT NULL AS reference_used,
        CASE WHEN taken.redemption_id IS NULL THEN a.first_choice ELSE a.second_choice END AS redemption_id
 FROM asked a
 JOIN organisation o ON o.org_id = $1
@@ -89,7 +95,10 @@ LEFT JOIN owner ON owner.request_id = r.request_id
 LEFT JOIN account ON account.member_id = owner.member_id
 LEFT JOIN event written ON written.org_id = $1 AND written.subject_id = a.request_id
     AND written.event_id = a.decision_id
-LEFT JOIN redemption used ON used.org_id = $1 AND used.external_reference = r.external_reference
+LEFT JOIN redemption used ON r.request_type = 'POINTS-REDEMPTION'
+    AND used.org_id = $1 AND used.external_reference = r.external_reference
+LEFT JOIN goodwill given ON r.request_type = 'GOODWILL-POINTS'
+    AND given.org_id = $1 AND given.reference = r.external_reference
 LEFT JOIN redemption taken ON taken.org_id = $1 AND taken.redemption_id = a.first_choice
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_object(
@@ -136,7 +145,7 @@ SELECT min(r.started_at) AS started_at FROM request r WHERE r.org_id = $1 AND r.
 -- its own small index; {order} is one of four closed orders.
 WITH chosen AS NOT MATERIALIZED (
     SELECT r.* FROM request r
-    WHERE r.org_id = $1 {only_open}
+    WHERE r.org_id = $1 {only_open} AND r.request_type <> 'ADMIN-CHANGE'
       AND r.state = ANY ($2::text[])
       AND ($3::text IS NULL OR r.request_type = $3)
       AND ($4::bigint IS NULL OR r.maker_user_id = $4)
