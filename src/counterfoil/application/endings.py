@@ -12,12 +12,12 @@ from counterfoil.domain import endings as rules
 from counterfoil.domain.endings import Ended, Withdraw
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.points import Hold
-from counterfoil.domain.refusals import NotPermitted, Refusal
+from counterfoil.domain.refusals import Busy, NotPermitted, Refusal
 from counterfoil.domain.requests import Request
 from counterfoil.domain.seals import make_event
 from counterfoil.storage import organisations, requests
 from counterfoil.storage.changes import Changes, write
-from counterfoil.storage.database import BLOCKED, CLASH, Pool, Tx, acquire, transaction
+from counterfoil.storage.database import BLOCKED, CLASH, LOST, Pool, Tx, acquire, transaction
 from counterfoil.storage.requests import DecisionFile
 
 WithdrawOutcome = Request | Stale | Refusal
@@ -107,9 +107,7 @@ async def expire_requests(tx: Tx, organisation: Organisation, count_max: int) ->
         facts = {"digest": request.digest.hex(), "org": organisation.org_id, "state": request.state}
         if request.expires_at is not None:
             facts["expired"] = request.expires_at.isoformat()
-        changes.add_event(
-            make_event(request.request_id, event_id, request.state, ledger.now, ids.salt(), facts, {})
-        )
+        changes.add_event(make_event(request.request_id, event_id, request.state, ledger.now, ids.salt(), facts, {}))
     ledger.finish()
     await write(tx, organisation.org_id, changes)
     return len(claimed)
@@ -127,8 +125,11 @@ async def sweep(
 
     Any number of workers may do this at once: they share the work, and a failure hurts one organisation only.
     """
-    async with acquire(pool) as connection:
-        waiting = await organisations.list_organisations(connection)
+    try:
+        async with acquire(pool) as connection:
+            waiting = await organisations.list_organisations(connection)
+    except Busy:
+        return
     while waiting:
         again: list[int] = []
         for org_id in waiting:
@@ -137,6 +138,8 @@ async def sweep(
                     again.append(org_id)
             except (*BLOCKED, *CLASH):
                 continue  # somebody is at work there: the next sweep comes soon
+            except (Busy, *LOST):
+                return  # the database is away
             except Exception as error:  # noqa: BLE001 - one organisation's trouble is not another's
                 fault(error)
         waiting = again

@@ -25,11 +25,12 @@ from counterfoil.domain.organisation_files import (
     Password,
     Problem,
 )
-from counterfoil.domain.organisations import Credential, Host, Person, Programme, User
+from counterfoil.domain.organisations import Credential, Host, Person, Programme, ReasonCode, User
 from counterfoil.domain.payloads import KNOWN_TYPES, parse_hostname
 
 SECTIONS: Final = (
-    "organisation", "units", "people", "credentials", "grants", "hosts", "policy", "programme", "members",
+    "organisation", "units", "people", "credentials", "grants", "hosts", "policy", "programme", "reasonCodes",
+    "members",
 )  # fmt: skip
 ORGANISATION: Final = (
     "id", "name", "timeZone", "wireTimeZone", "countryCode", "profile", "control", "echoCredentials",
@@ -49,6 +50,7 @@ GRANT: Final = ("person", "unit", "right", "type", "pointsMax", "from", "until")
 HOST: Final = ("id", "url", "target")
 POLICY: Final = ("approvals",)
 PROGRAMME: Final = ("id", "name", "currencyPerPoint", "holdDays", "releaseGraceHours")
+REASON_CODE: Final = ("code", "name", "type")
 MEMBER: Final = ("id", *IDENTIFIER_FIELDS.values(), "lots")
 LOT: Final = ("reference", "points", "awardedAt", "expiresAt")
 
@@ -58,7 +60,7 @@ _MD5_FORM = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _LOGIN = re.compile(r"[^\s:]+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _CURRENCY = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
-_GRANTED: Final = (Right.MAKE, Right.CHECK)
+_GRANTED: Final = (Right.MAKE, Right.CHECK, Right.FREEZE)
 _SUFFIX = "*."
 
 
@@ -102,6 +104,7 @@ def read(content: bytes) -> Draft:
         hosts=dict(_hosts(top)) if "hosts" in top else None,
         approvals=_approvals(top),
         programme=_programme(top),
+        reason_codes=dict(_reason_codes(top)) if "reasonCodes" in top else None,
         members=dict(_members(top, settings.country_code, zone)),
     )
     return Draft(file if settings.org_id else None, document)
@@ -298,6 +301,18 @@ def _programme(top: Fields) -> Programme | None:
         fields.number("holdDays", default=7, high=3650),
         fields.number("releaseGraceHours", default=24, low=0, high=87_600),
     )
+
+
+def _reason_codes(top: Fields) -> Iterator[tuple[str, ReasonCode]]:
+    for fields in top.entries("reasonCodes", REASON_CODE):
+        yield (
+            fields.path,
+            ReasonCode(
+                fields.text("code", maximum=100),
+                fields.text("name"),
+                fields.choice("type", KNOWN_TYPES) if "type" in fields else None,
+            ),
+        )
 
 
 def _members(top: Fields, country_code: str, zone: tzinfo) -> Iterator[tuple[str, MemberEntry]]:

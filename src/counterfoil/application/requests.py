@@ -129,7 +129,9 @@ async def submit_requests(tx: Tx, organisation: Organisation, commands: Sequence
         earlier = file.earlier
         if earlier is not None and command.resubmission_of in resubmitted:
             earlier = replace(earlier, resubmitted_as=resubmitted[command.resubmission_of])
-        outcome = _submit_one(organisation, command, replace(file, earlier=earlier), loaded, ledger, changes, references)
+        outcome = _submit_one(
+            organisation, command, replace(file, earlier=earlier), loaded, ledger, changes, references
+        )
         if command.resubmission_of is not None and isinstance(outcome, Request):
             resubmitted[command.resubmission_of] = outcome.request_id
         if command.idempotency_key is not None and not isinstance(outcome, Request | Replayed):

@@ -28,6 +28,7 @@ from counterfoil.domain.refusals import (
     InvalidPayload,
     NotPermitted,
     Refusal,
+    RequestNotFound,
     WrongRequest,
 )
 from counterfoil.domain.requests import Decide, Decided, Decision, NeedsTillCheck, Request, State
@@ -37,7 +38,8 @@ def _check_decidable(
     organisation: Organisation, request: Request | None, command: Decide, now: datetime
 ) -> Refusal | None:
     if request is None:
-        return WrongRequest("no request of this organisation has that requestId", "requestId")
+        unknown = RequestNotFound if command.request_type is None else WrongRequest
+        return unknown("no request of this organisation has that requestId", "requestId")
     if command.request_type not in (None, request.request_type):
         return WrongRequest(
             f"the request is of type {request.request_type}: send the decision to that URL", "requestId"

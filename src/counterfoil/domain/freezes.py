@@ -186,9 +186,7 @@ def lift(organisation: Organisation, freeze: Freeze | None, command: Lift, now: 
         return AlreadyCompleted(f"the freeze was lifted by {freeze.lifted_name}")
     person_id, proposer = actor.person_id or "", freeze.lift_proposed_by
     if proposer == person_id:
-        return NotPermitted(
-            f"you have proposed to lift this freeze: another person with {Right.FREEZE} must lift it"
-        )
+        return NotPermitted(f"you have proposed to lift this freeze: another person with {Right.FREEZE} must lift it")
     if proposer is None or not _entitled(organisation, proposer, freeze.scope, freeze.target, now):
         return replace(freeze, lift_proposed_by=person_id, lift_proposed_name=actor.user_name, lift_proposed_at=now)
     return replace(freeze, lifted_by=person_id, lifted_name=actor.user_name, lifted_at=now)

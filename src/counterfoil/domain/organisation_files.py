@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from counterfoil.domain.access import Grant, OrgUnit, UnitKind
-from counterfoil.domain.organisations import Credential, Host, Person, Policy, Programme, User
+from counterfoil.domain.organisations import Credential, Host, Person, Policy, Programme, ReasonCode, User
 
 R = TypeVar("R")
 K = TypeVar("K")
@@ -77,7 +77,7 @@ class MemberEntry:
 
 @dataclass(frozen=True, slots=True)
 class OrganisationFile:
-    """A whole file. `grants` and `hosts` are None where the file has no such list: then they stay."""
+    """A whole file. `grants`, `hosts` and `reason_codes` are None where the file has no such list: they stay."""
 
     settings: OrganisationSettings
     units: Mapping[str, OrgUnit] = field(default_factory=dict)
@@ -89,6 +89,7 @@ class OrganisationFile:
     hosts: Mapping[str, Host] | None = None
     approvals: int | None = None
     programme: Programme | None = None
+    reason_codes: Mapping[str, ReasonCode] | None = None
     members: Mapping[str, MemberEntry] = field(default_factory=dict)
 
 
@@ -110,6 +111,7 @@ class Current:
     hosts: Mapping[str, Host] = field(default_factory=dict)
     policy: Policy | None = None
     programme: Programme | None = None
+    reason_codes: Sequence[ReasonCode] = ()
     has_members: bool = False
     login_owners: Mapping[str, int] = field(default_factory=dict)
     members: Mapping[int, MemberEntry] = field(default_factory=dict)
@@ -124,6 +126,8 @@ def problems(file: OrganisationFile, current: Current) -> Iterator[Problem]:
     yield from _credentials(file, current)
     yield from _grants(file, current)
     yield from _hosts(file)
+    codes = {path: each for path, each in (file.reason_codes or {}).items() if each.code}
+    yield from _twice(codes, lambda each: (each.code, each.request_type), "reason code", "code")
     known = current.programme
     if file.programme and file.programme.programme_id and known:
         if file.programme.programme_id != known.programme_id:

@@ -224,36 +224,24 @@ def submit(
     Under `profile: strict` too few points or units that disagree are refused instead of flagged.
     """
     wanted = command.redemption.points
-    refused = (
-        access.may_submit(organisation, command.actor, command.place, command.request_type, wanted, now)
-        or freezes.stopped_by(
-            organisation,
-            unit_id=command.place.unit_id,
-            request_type=command.request_type,
-            host_id=command.host_id,
-            maker_person_id=command.actor.person_id,
-            member_id=None if account is None else account.member_id,
-        )
+    refused = access.may_submit(
+        organisation, command.actor, command.place, command.request_type, wanted, now
+    ) or freezes.stopped_by(
+        organisation,
+        unit_id=command.place.unit_id,
+        request_type=command.request_type,
+        host_id=command.host_id,
+        maker_person_id=command.actor.person_id,
+        member_id=None if account is None else account.member_id,
     )
     if refused is not None:
         return refused
-    hours = None if organisation.policy is None else organisation.policy.life_hours
-    expires_at = None if hours is None else now + timedelta(hours=hours)
+    expires_at = _end_of_life(organisation, now)
     change: points.Change | None = None
     if account is not None and duplicate_of is None:
         days = organisation.programme.hold_days
         change = points.place_hold(account, command.request_id, wanted, now=now, days=days, until=expires_at)
-    flags = [f"unit_mismatch:{field}" for field in command.place.mismatched]
-    if account is None:
-        flags.append("member_unknown")
-    if duplicate_of is not None:
-        flags.append("duplicate")
-    elif change is None:
-        flags.append("unfunded")
-    if command.till_epoch is None:
-        flags.append("till_credential")
-    if command.resubmission_of is not None:
-        flags.append("resubmission")
+    flags = _flags(command, account, duplicate_of, funded=change is not None)
     if organisation.profile == "strict":
         refused = _refused_strictly(command, account, flags, now)
         if refused is not None:
@@ -262,6 +250,27 @@ def submit(
     if change is None:
         return Submitted(request, account)
     return Submitted(request, change.account, change.journals, change.holds)
+
+
+def _flags(command: Submit, account: MemberAccount | None, duplicate_of: UUID | None, *, funded: bool) -> list[str]:
+    """What the checker should know."""
+    flags = [f"unit_mismatch:{field}" for field in command.place.mismatched]
+    if account is None:
+        flags.append("member_unknown")
+    if duplicate_of is not None:
+        flags.append("duplicate")
+    elif not funded:
+        flags.append("unfunded")
+    if command.till_epoch is None:
+        flags.append("till_credential")
+    if command.resubmission_of is not None:
+        flags.append("resubmission")
+    return flags
+
+
+def _end_of_life(organisation: Organisation, now: datetime) -> datetime | None:
+    hours = None if organisation.policy is None else organisation.policy.life_hours
+    return None if hours is None else now + timedelta(hours=hours)
 
 
 def _refused_strictly(

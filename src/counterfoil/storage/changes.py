@@ -20,9 +20,9 @@ from counterfoil.storage.database import Tx
 
 _SQL = statements.load("changes.sql")
 _WIDTHS = {
-    "requests": 33, "changed_requests": 7, "decisions": 12, "comments": 7, "holds": 5, "hold_lots": 3, "changed_holds": 2,
-    "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "freed_keys": 4, "events": 7,
-    "refusals": 7,
+    "requests": 33, "changed_requests": 7, "decisions": 12, "comments": 7, "holds": 5, "hold_lots": 3,
+    "changed_holds": 2, "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "freed_keys": 4,
+    "events": 7, "refusals": 7, "delegations": 9, "ended_delegations": 2, "freezes": 7, "changed_freezes": 7, "versions": 1,
 }  # fmt: skip
 _REFERENCE = 4  # its column in a row of redemptions
 _PARAMETER = re.compile(r"\$((?!1\b)\d+)")  # all but $1, the organisation, which every block shares
@@ -48,6 +48,11 @@ class Changes:
     freed_keys: list[tuple[Any, ...]] = field(default_factory=list)
     events: list[tuple[Any, ...]] = field(default_factory=list)
     refusals: list[tuple[Any, ...]] = field(default_factory=list)
+    delegations: list[tuple[Any, ...]] = field(default_factory=list)
+    ended_delegations: list[tuple[Any, ...]] = field(default_factory=list)
+    freezes: list[tuple[Any, ...]] = field(default_factory=list)
+    changed_freezes: list[tuple[Any, ...]] = field(default_factory=list)
+    versions: list[tuple[Any, ...]] = field(default_factory=list)
 
     def add_request(self, request: Request, command: Submit, requirement: bytes, policy_revision: int) -> None:
         """A request that was submitted."""

@@ -107,3 +107,37 @@ INSERT INTO event (org_id, subject_id, event_id, kind, at, facts, personal, leaf
 SELECT $1, n.* FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::bytea[], $7::bytea[],
     $8::bytea[]) AS n
 ON CONFLICT DO NOTHING
+
+-- name: delegations
+-- A deciding right that is lent.
+INSERT INTO delegation (org_id, delegation_id, delegator_id, delegate_id, unit_id, request_type, points_max,
+    valid_from, valid_until, made_at)
+SELECT $1, n.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[],
+    $8::timestamptz[], $9::timestamptz[], $10::timestamptz[]) AS n
+
+-- name: ended_delegations
+-- A delegation that was ended early.
+UPDATE delegation d SET ended_at = c.ended_at
+FROM unnest($2::uuid[], $3::timestamptz[]) AS c (delegation_id, ended_at)
+WHERE d.org_id = $1 AND d.delegation_id = c.delegation_id
+
+-- name: freezes
+-- A freeze that was placed.
+INSERT INTO freeze_order (org_id, freeze_id, scope, target, reason, placed_by, placed_name, placed_at)
+SELECT $1, n.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+    $8::timestamptz[]) AS n
+
+-- name: changed_freezes
+-- A freeze whose lifting was proposed, or done by a second person.
+UPDATE freeze_order f
+SET lift_proposed_by = c.lift_proposed_by, lift_proposed_name = c.lift_proposed_name,
+    lift_proposed_at = c.lift_proposed_at, lifted_by = c.lifted_by, lifted_name = c.lifted_name,
+    lifted_at = c.lifted_at
+FROM unnest($2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[], $8::timestamptz[])
+    AS c (freeze_id, lift_proposed_by, lift_proposed_name, lift_proposed_at, lifted_by, lifted_name, lifted_at)
+WHERE f.org_id = $1 AND f.freeze_id = c.freeze_id
+
+-- name: versions
+-- The organisation's version, by which every process sees with its next call that something changed.
+UPDATE organisation o SET version = o.version + 1
+WHERE o.org_id = $1 AND o.version = ANY ($2::bigint[])

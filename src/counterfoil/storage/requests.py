@@ -114,7 +114,7 @@ async def lock_for_ending(tx: Tx, org_id: int, named: Sequence[tuple[UUID, UUID]
     return await _lock(tx, org_id, [(command_id, request_id, "", "") for command_id, request_id in named])
 
 
-async def _lock(tx: Tx, org_id: int, asked: Sequence[tuple[UUID, UUID, str, str]]) -> Loaded[DecisionFile]:
+async def _lock(tx: Tx, org_id: int, asked: Sequence[tuple[object, ...]]) -> Loaded[DecisionFile]:
     rows = await lock_and_read(tx, _SQL["lock_for_decision"], org_id, *zip(*asked, strict=True))
     by_id = {row["decision_id"]: row for row in rows}
     accounts: dict[int, MemberAccount] = {}
