@@ -11,7 +11,7 @@ from counterfoil.application import ids
 from counterfoil.application.requests import Stale, add_refused, is_current
 from counterfoil.domain import freezes as rules
 from counterfoil.domain.access import Actor
-from counterfoil.domain.freezes import Lift, Place, Scope
+from counterfoil.domain.freezes import LiftFreeze, PlaceFreeze, Scope
 from counterfoil.domain.organisations import Freeze, Organisation
 from counterfoil.domain.refusals import NotPermitted, Refusal
 from counterfoil.domain.seals import make_event
@@ -24,7 +24,9 @@ FreezeOutcome = Freeze | Stale | Refusal
 _PERSONAL = (Scope.MAKER, Scope.MEMBER)
 
 
-async def change_freezes(tx: Tx, organisation: Organisation, commands: Sequence[Place | Lift]) -> list[FreezeOutcome]:
+async def change_freezes(
+    tx: Tx, organisation: Organisation, commands: Sequence[PlaceFreeze | LiftFreeze]
+) -> list[FreezeOutcome]:
     """Each command places a freeze, proposes to lift one or lifts it, or changes nothing."""
     loaded = await freezes.lock_and_read(tx, organisation.org_id, [_ids(each) for each in commands])
     changes = Changes()
@@ -38,7 +40,7 @@ async def change_freezes(tx: Tx, organisation: Organisation, commands: Sequence[
         if not is_current(organisation, command.actor, loaded.organisation_version):
             outcomes.append(Stale(loaded.organisation_version))
             continue
-        if isinstance(command, Place):
+        if isinstance(command, PlaceFreeze):
             result = rules.place(seen, command, loaded.now)
         else:
             result = rules.lift(seen, changed.get(command.freeze_id, file.freeze), command, loaded.now)
@@ -60,9 +62,9 @@ async def change_freezes(tx: Tx, organisation: Organisation, commands: Sequence[
     return outcomes
 
 
-def _ids(command: Place | Lift) -> tuple[UUID, UUID]:
+def _ids(command: PlaceFreeze | LiftFreeze) -> tuple[UUID, UUID]:
     """The command's own id and the freeze's."""
-    return (command.freeze_id if isinstance(command, Place) else command.lift_id), command.freeze_id
+    return (command.freeze_id if isinstance(command, PlaceFreeze) else command.lift_id), command.freeze_id
 
 
 def _with(known: Sequence[Freeze], changed: Freeze) -> tuple[Freeze, ...]:
@@ -71,7 +73,11 @@ def _with(known: Sequence[Freeze], changed: Freeze) -> tuple[Freeze, ...]:
 
 
 def _add(
-    organisation: Organisation, command: Place | Lift, result: Freeze | Refusal, changes: Changes, now: datetime
+    organisation: Organisation,
+    command: PlaceFreeze | LiftFreeze,
+    result: Freeze | Refusal,
+    changes: Changes,
+    now: datetime,
 ) -> None:
     command_id, freeze_id = _ids(command)
     actor = command.actor
@@ -79,16 +85,16 @@ def _add(
         if isinstance(result, NotPermitted):
             add_refused(changes, freeze_id, command_id, "freeze_refused", actor, command.salt, now, result)
         return
-    kind = "frozen" if isinstance(command, Place) else "unfrozen" if result.lifted_at else "unfreezing_proposed"
+    kind = "frozen" if isinstance(command, PlaceFreeze) else "unfrozen" if result.lifted_at else "unfreezing_proposed"
     facts = {
         "login": actor.login,
-        "operator": isinstance(command, Place) and command.is_operator,
+        "operator": isinstance(command, PlaceFreeze) and command.is_operator,
         "org": organisation.org_id,
         "scope": result.scope,
         "version": organisation.version + 1,
     }
     personal = {"actor": f"{actor.person_id or 'operator'} {actor.user_name}"}
-    if isinstance(command, Place):
+    if isinstance(command, PlaceFreeze):
         personal["reason"] = result.reason
         changes.freezes.append((
             result.freeze_id, result.scope, result.target, result.reason, result.placed_by, result.placed_name,
@@ -116,7 +122,7 @@ async def freeze_as_operator(
                 if organisation is None:
                     return None
                 actor = Actor(org_id, organisation.version, "", frozenset(), None, 0, operator, has_user=False)
-                command = Place(ids.uuid7(), actor, scope, target, reason, ids.salt(), is_operator=True)
+                command = PlaceFreeze(ids.uuid7(), actor, scope, target, reason, ids.salt(), is_operator=True)
                 [outcome] = await change_freezes(tx, organisation, [command])
             if not isinstance(outcome, Stale):
                 return outcome

@@ -31,7 +31,7 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PlaceFreeze:
     """A call to freeze. `freeze_id` is made once; `target` is the unit, type, host, person or member in its scope."""
 
     freeze_id: UUID
@@ -44,7 +44,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Lift:
+class LiftFreeze:
     """A call to lift a freeze: the first person's proposes it, another person's lifts. `lift_id` is made once."""
 
     lift_id: UUID
@@ -123,7 +123,7 @@ def _entitled(organisation: Organisation, person_id: str, scope: str, target: st
     )
 
 
-def place(organisation: Organisation, command: Place, now: datetime) -> Freeze | Refusal:
+def place(organisation: Organisation, command: PlaceFreeze, now: datetime) -> Freeze | Refusal:
     """A new freeze. What is to be stopped must exist, so that a slip of the pen stops something."""
     actor = command.actor
     refused = _check_target(organisation, command.scope, command.target)
@@ -171,7 +171,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= ID_MAX and str(int(text)) == text
 
 
-def lift(organisation: Organisation, freeze: Freeze | None, command: Lift, now: datetime) -> Freeze | Refusal:
+def lift(organisation: Organisation, freeze: Freeze | None, command: LiftFreeze, now: datetime) -> Freeze | Refusal:
     """The first person with the right proposes, a second one lifts; the same person twice changes nothing.
 
     A proposal counts only while its owner is active and still has the right.

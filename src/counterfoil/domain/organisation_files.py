@@ -127,7 +127,7 @@ def problems(file: OrganisationFile, current: Current) -> Iterator[Problem]:
     yield from _grants(file, current)
     yield from _hosts(file)
     codes = {path: each for path, each in (file.reason_codes or {}).items() if each.code}
-    yield from _twice(codes, lambda each: (each.code, each.request_type), "reason code", "code")
+    yield from _twice(codes, lambda each: f"{each.code} for {each.request_type or 'all types'}", "reason code", "code")
     known = current.programme
     if file.programme and file.programme.programme_id and known:
         if file.programme.programme_id != known.programme_id:

@@ -12,7 +12,7 @@ from counterfoil.application import ids, reads
 from counterfoil.application.requests import Stale
 from counterfoil.domain.access import Actor
 from counterfoil.domain.comments import masked
-from counterfoil.domain.freezes import REASON_MAX, Lift, Place, Scope
+from counterfoil.domain.freezes import REASON_MAX, LiftFreeze, PlaceFreeze, Scope
 from counterfoil.domain.organisations import Freeze, Organisation
 from counterfoil.domain.refusals import Refusal
 from counterfoil.http import own, wire
@@ -89,7 +89,7 @@ async def freeze(context: Context, call: Call) -> Answer:
     async def attempt(organisation: Organisation, actor: Actor) -> Answer | Stale:
         body = own.read_body(call, FreezeBody)
         scope, target = Scope(body.scope), str(body.target)
-        command = Place(
+        command = PlaceFreeze(
             freeze_id,
             actor,
             scope,
@@ -109,12 +109,12 @@ async def lift(context: Context, call: Call) -> Answer:
 
     async def attempt(organisation: Organisation, actor: Actor) -> Answer | Stale:
         own.read_body(call, LiftBody)
-        return await _change(context, organisation, Lift(lift_id, actor, freeze_id, ids.salt()))
+        return await _change(context, organisation, LiftFreeze(lift_id, actor, freeze_id, ids.salt()))
 
     return await answer_fresh(context, call, attempt)
 
 
-async def _change(context: Context, organisation: Organisation, command: Place | Lift) -> Answer | Stale:
+async def _change(context: Context, organisation: Organisation, command: PlaceFreeze | LiftFreeze) -> Answer | Stale:
     outcome = await context.freezes.submit(organisation.org_id, command)
     match outcome:
         case Freeze():

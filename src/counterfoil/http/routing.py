@@ -24,7 +24,7 @@ from counterfoil.application.requests import DecideOutcome, SubmitOutcome
 from counterfoil.domain.comments import AddComment
 from counterfoil.domain.delegations import Delegate, EndDelegation
 from counterfoil.domain.endings import Withdraw
-from counterfoil.domain.freezes import Lift, Place
+from counterfoil.domain.freezes import LiftFreeze, PlaceFreeze
 from counterfoil.domain.redemptions import Redeem
 from counterfoil.domain.refusals import InvalidPayload, Refusal, UnknownPath, WrongMethod
 from counterfoil.domain.requests import Decide, Submit
@@ -95,7 +95,7 @@ class Context:
     withdrawals: GroupCommit[Withdraw, WithdrawOutcome]
     comments: GroupCommit[AddComment, CommentOutcome]
     delegations: GroupCommit[Delegate | EndDelegation, DelegationOutcome]
-    freezes: GroupCommit[Place | Lift, FreezeOutcome]
+    freezes: GroupCommit[PlaceFreeze | LiftFreeze, FreezeOutcome]
     probes: Probes
     # The metrics of all workers as text; takes the ages in seconds of the oldest undecided requests.
     render_metrics: Callable[[Mapping[int, float] | None], bytes]

@@ -22,7 +22,8 @@ _SQL = statements.load("changes.sql")
 _WIDTHS = {
     "requests": 33, "changed_requests": 7, "decisions": 12, "comments": 7, "holds": 5, "hold_lots": 3,
     "changed_holds": 2, "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "freed_keys": 4,
-    "events": 7, "refusals": 7, "delegations": 9, "ended_delegations": 2, "freezes": 7, "changed_freezes": 7, "versions": 1,
+    "events": 7, "refusals": 7, "delegations": 9, "ended_delegations": 2, "freezes": 7, "changed_freezes": 7,
+    "versions": 1,
 }  # fmt: skip
 _REFERENCE = 4  # its column in a row of redemptions
 _PARAMETER = re.compile(r"\$((?!1\b)\d+)")  # all but $1, the organisation, which every block shares
