@@ -313,17 +313,13 @@ def lift_command(
     organisation: Organisation, freeze_id: UUID, *, person_id: str = CHECKER, **changes: Any
 ) -> LiftFreeze:
     """The lifting of a freeze as the edge prepares it."""
-    return LiftFreeze(
-        **(
-            {
-                "lift_id": ids.uuid7(),
-                "actor": actor_of(organisation, person_id),
-                "freeze_id": freeze_id,
-                "salt": ids.salt(),
-            }
-            | changes
-        )
-    )
+    fields: dict[str, Any] = {
+        "lift_id": ids.uuid7(),
+        "actor": actor_of(organisation, person_id),
+        "freeze_id": freeze_id,
+        "salt": ids.salt(),
+    }
+    return LiftFreeze(**(fields | changes))
 
 
 def redeem_command(
