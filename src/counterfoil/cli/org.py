@@ -72,12 +72,12 @@ def _apply(file: Path, draft: Draft, *, dry_run: bool) -> Difference:
     if draft.file is None:
         raise CannotApply(draft.problems)
     sources = PasswordSources(os.environ, file.parent, _ask if sys.stdin.isatty() else None)
-    with _database(load_settings(os.environ)) as url:
-        return asyncio.run(administration.apply_to(url, draft, sources, operator=_operator(), dry_run=dry_run))
+    with database(load_settings(os.environ)) as url:
+        return asyncio.run(administration.apply_to(url, draft, sources, operator=operator_name(), dry_run=dry_run))
 
 
 @contextmanager
-def _database(settings: Settings) -> Iterator[str]:
+def database(settings: Settings) -> Iterator[str]:
     """The address of the configured database, or of the embedded one, migrated and held meanwhile."""
     if settings.database_url:
         yield settings.database_url
@@ -97,7 +97,8 @@ def _ask(prompt: str) -> str:
         return ""
 
 
-def _operator() -> str:
+def operator_name() -> str:
+    """Who runs this command, for the audit trail."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
