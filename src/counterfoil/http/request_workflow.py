@@ -88,7 +88,8 @@ async def prepare(
     secret = {name: value for name, value in headers.items() if name.lower() not in payloads.PLAIN_HEADERS}
     authorization = next((value for name, value in secret.items() if name.lower() == "authorization"), "")
     masked = {name: payloads.mask(name, value) if name in secret else value for name, value in headers.items()}
-    payload = wire.encode({**content, "headers": masked})
+    shown = {**content, "headers": masked}
+    payload = wire.encode(shown)
     keyring = context.keyring
     macs = {name: keyring.mac(value) for name, value in secret.items()}
     content_digest = sha256(payload + b"".join(name.encode() + mac for name, mac in macs.items())).digest()
@@ -118,11 +119,7 @@ async def prepare(
         till_login=till[0] if till else None,
         till_epoch=till[1] if till else None,
         idempotency_key=key,
-        idempotency_digest=_idempotency_digest(
-            kind, actor, entity_info, {**content, "headers": masked}, macs, resubmission_of
-        )
-        if key
-        else b"",
+        idempotency_digest=_idempotency_digest(kind, actor, entity_info, shown, macs, resubmission_of) if key else b"",
         resubmission_of=resubmission_of,
     )  # fmt: skip
     return command, content
