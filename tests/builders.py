@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -15,6 +15,10 @@ import msgspec
 
 from counterfoil.application import ids
 from counterfoil.domain.access import Actor, Grant, OrgUnit, Place, Right, UnitKind, resolve_place
+from counterfoil.domain.comments import AddComment
+from counterfoil.domain.delegations import Delegate
+from counterfoil.domain.endings import Withdraw
+from counterfoil.domain.freezes import LiftFreeze, PlaceFreeze, Scope
 from counterfoil.domain.organisations import (
     Credential,
     Host,
@@ -50,6 +54,7 @@ async def seed_organisation(connection: Any, org_id: int = 51250, **changes: Any
         "name": "Demo", "time_zone": "Asia/Kolkata", "wire_time_zone": "Asia/Kolkata", "country_code": "91",
         "profile": "contract", "control": "single", "echo_credentials": "create", "secret_hash": "not a hash",
         "approvals": 1, "hold_days": 7, "rights": [], "goodwill_expiry_days": 90, "goodwill_points_max": None,
+        "life_hours": None,
     } | changes  # fmt: skip
     await connection.execute(
         "INSERT INTO organisation (org_id, name, time_zone, wire_time_zone, country_code, profile, control, "
@@ -93,7 +98,7 @@ async def seed_organisation(connection: Any, org_id: int = 51250, **changes: Any
     )  # fmt: skip
     await connection.execute(
         "INSERT INTO policy (org_id, revision, document) VALUES ($1, 1, $2)",
-        org_id, json.dumps({"approvals": fields["approvals"]}),
+        org_id, json.dumps({"approvals": fields["approvals"], "lifeHours": fields["life_hours"]}),
     )  # fmt: skip
     await connection.execute(
         "INSERT INTO programme (org_id, programme_id, name, hold_days, is_default, goodwill_expiry_days, "
@@ -286,6 +291,74 @@ def decide_command(
         "salt": ids.salt(),
     }
     return Decide(**(fields | changes))
+
+
+def withdraw_command(
+    organisation: Organisation, request_id: UUID, *, person_id: str = MAKER, **changes: Any
+) -> Withdraw:
+    """A withdrawal as the edge prepares it."""
+    fields: dict[str, Any] = {
+        "withdrawal_id": ids.uuid7(),
+        "actor": actor_of(organisation, person_id),
+        "request_id": request_id,
+        "message": "a mistake",
+        "salt": ids.salt(),
+    }
+    return Withdraw(**(fields | changes))
+
+
+def comment_command(
+    organisation: Organisation, request_id: UUID, *, person_id: str = MAKER, **changes: Any
+) -> AddComment:
+    """A comment as the edge prepares it."""
+    fields: dict[str, Any] = {
+        "comment_id": ids.uuid7(),
+        "actor": actor_of(organisation, person_id),
+        "request_id": request_id,
+        "message": "hello",
+        "salt": ids.salt(),
+    }
+    return AddComment(**(fields | changes))
+
+
+def delegate_command(
+    organisation: Organisation, delegate_id: str, *, person_id: str = CHECKER, **changes: Any
+) -> Delegate:
+    """A delegation as the edge prepares it."""
+    fields: dict[str, Any] = {
+        "delegation_id": ids.uuid7(),
+        "actor": actor_of(organisation, person_id),
+        "delegate_id": delegate_id,
+        "valid_until": datetime.now(UTC) + timedelta(days=10),
+        "salt": ids.salt(),
+    }
+    return Delegate(**(fields | changes))
+
+
+def freeze_command(organisation: Organisation, *, person_id: str = CHECKER, **changes: Any) -> PlaceFreeze:
+    """A freeze as the edge prepares it."""
+    fields: dict[str, Any] = {
+        "freeze_id": ids.uuid7(),
+        "actor": actor_of(organisation, person_id),
+        "scope": Scope.ORGANISATION,
+        "target": "",
+        "reason": "stop",
+        "salt": ids.salt(),
+    }
+    return PlaceFreeze(**(fields | changes))
+
+
+def lift_command(
+    organisation: Organisation, freeze_id: UUID, *, person_id: str = CHECKER, **changes: Any
+) -> LiftFreeze:
+    """The lifting of a freeze as the edge prepares it."""
+    fields: dict[str, Any] = {
+        "lift_id": ids.uuid7(),
+        "actor": actor_of(organisation, person_id),
+        "freeze_id": freeze_id,
+        "salt": ids.salt(),
+    }
+    return LiftFreeze(**(fields | changes))
 
 
 def redeem_command(

@@ -179,7 +179,7 @@ QUESTIONS: Final[Mapping[str, str]] = {
         ) d ON true
         WHERE r.state IN ('succeeded', 'failed') AND (d.approved < r.approvals_required OR d.rejected > 0)
            OR r.state = 'rejected' AND d.rejected <> 1
-           OR r.state = 'pending' AND d.rejected <> 0
+           OR r.state IN ('pending', 'withdrawn', 'expired') AND d.rejected <> 0
         """,
     "a request has facts of its execution when it was executed": """
         SELECT r.org_id, r.request_id, r.state, r.outcome FROM request r
@@ -199,13 +199,67 @@ QUESTIONS: Final[Mapping[str, str]] = {
         WHERE e.submitted <> 1 OR e.ended <> (r.state <> 'pending')::integer
            OR e.voices <> (SELECT count(*) FROM decision d
                            WHERE d.org_id = r.org_id AND d.request_id = r.request_id)
-           OR r.version <> 1 + e.voices
+           OR r.version <> 1 + e.voices + (r.state IN ('withdrawn', 'expired'))::integer
         """,
     "an event belongs to something": """
         SELECT e.org_id, e.subject_id, e.kind FROM event e LEFT JOIN request r
             ON r.org_id = e.org_id AND r.request_id = e.subject_id
         WHERE r.request_id IS NULL
-          AND e.kind IN ('submitted', 'voice', 'succeeded', 'failed', 'rejected')
+          AND e.kind IN ('submitted', 'voice', 'succeeded', 'failed', 'rejected', 'withdrawn', 'expired', 'commented')
+        """,
+    "a voice uses up its person and whoever lent them the right, never the maker": """
+        SELECT u.org_id, u.request_id, u.person_id FROM (
+            SELECT org_id, request_id, maker_person_id, person_id FROM decision
+            UNION ALL
+            SELECT org_id, request_id, maker_person_id, on_behalf_of FROM decision WHERE on_behalf_of IS NOT NULL
+        ) u
+        GROUP BY u.org_id, u.request_id, u.person_id, u.maker_person_id
+        HAVING count(*) <> 1 OR u.person_id = u.maker_person_id
+        """,
+    "a lent right was lent when it was used": """
+        SELECT d.* FROM decision d WHERE d.on_behalf_of IS NOT NULL AND NOT EXISTS (
+            SELECT FROM delegation l WHERE l.org_id = d.org_id AND l.delegator_id = d.on_behalf_of
+              AND l.delegate_id = d.person_id AND l.valid_from <= d.decided_at AND d.decided_at < l.valid_until
+              AND (l.ended_at IS NULL OR d.decided_at <= l.ended_at))
+        """,
+    "another try is the same maker's, of a request that ended unexecuted": """
+        SELECT r.org_id, r.request_id FROM request r LEFT JOIN request b
+            ON b.org_id = r.org_id AND b.request_id = r.resubmission_of
+        WHERE r.resubmission_of IS NOT NULL AND (
+            b.request_id IS NULL OR b.maker_person_id <> r.maker_person_id OR b.request_type <> r.request_type
+            OR b.state NOT IN ('rejected', 'withdrawn', 'expired', 'failed')
+               AND NOT (b.state = 'pending' AND b.expires_at <= r.started_at)
+            OR b.ended_at > r.started_at)
+        """,
+    "what expired did so at its time and not before": """
+        SELECT r.org_id, r.request_id FROM request r
+        WHERE r.state = 'expired' AND r.ended_at IS DISTINCT FROM r.expires_at
+           OR r.state NOT IN ('expired', 'pending') AND r.ended_at > r.expires_at
+        """,
+    "a comment, a delegation and a freeze have their events": """
+        SELECT c.org_id, c.comment_id AS id FROM request_comment c LEFT JOIN event e
+            ON e.org_id = c.org_id AND e.subject_id = c.request_id AND e.event_id = c.comment_id
+        WHERE e.kind IS DISTINCT FROM 'commented'
+        UNION ALL
+        SELECT d.org_id, d.delegation_id FROM delegation d LEFT JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE e.kind = 'delegated') AS made,
+                count(*) FILTER (WHERE e.kind = 'delegation_ended') AS ended
+            FROM event e WHERE e.org_id = d.org_id AND e.subject_id = d.delegation_id
+        ) e ON true
+        WHERE e.made <> 1 OR e.ended <> (d.ended_at IS NOT NULL)::integer
+        UNION ALL
+        SELECT f.org_id, f.freeze_id FROM freeze_order f LEFT JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE e.kind = 'frozen') AS placed,
+                count(*) FILTER (WHERE e.kind = 'unfreezing_proposed') AS proposed,
+                count(*) FILTER (WHERE e.kind = 'unfrozen') AS lifted
+            FROM event e WHERE e.org_id = f.org_id AND e.subject_id = f.freeze_id
+        ) e ON true
+        WHERE e.placed <> 1 OR e.lifted <> (f.lifted_at IS NOT NULL)::integer
+           OR (e.proposed > 0) <> (f.lift_proposed_at IS NOT NULL)
+        """,
+    "a freeze is lifted by two people": """
+        SELECT f.* FROM freeze_order f
+        WHERE f.lifted_at IS NOT NULL AND (f.lifted_by = f.lift_proposed_by OR f.lift_proposed_by IS NULL)
         """,
     "a key belongs to a request": """
         SELECT k.* FROM idempotency_key k LEFT JOIN request r USING (org_id, request_id)

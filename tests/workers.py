@@ -6,13 +6,21 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from counterfoil.application import points, requests
+from counterfoil.application import comments, delegations, endings, freezes, points, requests
+from counterfoil.application.comments import CommentOutcome
+from counterfoil.application.delegations import DelegationOutcome
+from counterfoil.application.endings import WithdrawOutcome
+from counterfoil.application.freezes import FreezeOutcome
 from counterfoil.application.group_commit import GroupCommit, Limits
 from counterfoil.application.organisations import Organisations
 from counterfoil.application.points import RedeemOutcome
 from counterfoil.application.requests import DecideOutcome, SubmitOutcome
+from counterfoil.domain.comments import AddComment
+from counterfoil.domain.delegations import Delegate, EndDelegation
+from counterfoil.domain.endings import Withdraw
+from counterfoil.domain.freezes import LiftFreeze, PlaceFreeze
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.redemptions import Redeem
 from counterfoil.domain.requests import Decide, Submit
@@ -54,6 +62,17 @@ class Worker:
     submissions: GroupCommit[Submit, SubmitOutcome]
     decisions: GroupCommit[Decide, DecideOutcome]
     redemptions: GroupCommit[Redeem, RedeemOutcome]
+    withdrawals: GroupCommit[Withdraw, WithdrawOutcome]
+    comments: GroupCommit[AddComment, CommentOutcome]
+    delegations: GroupCommit[Delegate | EndDelegation, DelegationOutcome]
+    freezes: GroupCommit[PlaceFreeze | LiftFreeze, FreezeOutcome]
+
+    @property
+    def queues(self) -> tuple[GroupCommit[Any, Any], ...]:
+        return (
+            self.submissions, self.decisions, self.redemptions, self.withdrawals, self.comments, self.delegations,
+            self.freezes,
+        )  # fmt: skip
 
     async def submit(self, command: Submit) -> SubmitOutcome:
         return await self.submissions.submit(command.actor.org_id, command)
@@ -63,6 +82,24 @@ class Worker:
 
     async def redeem(self, command: Redeem) -> RedeemOutcome:
         return await self.redemptions.submit(command.actor.org_id, command)
+
+    async def withdraw(self, command: Withdraw) -> WithdrawOutcome:
+        return await self.withdrawals.submit(command.actor.org_id, command)
+
+    async def comment(self, command: AddComment) -> CommentOutcome:
+        return await self.comments.submit(command.actor.org_id, command)
+
+    async def delegate(self, command: Delegate | EndDelegation) -> DelegationOutcome:
+        return await self.delegations.submit(command.actor.org_id, command)
+
+    async def freeze(self, command: PlaceFreeze | LiftFreeze) -> FreezeOutcome:
+        return await self.freezes.submit(command.actor.org_id, command)
+
+    async def sweep(self) -> None:
+        """Write down what has expired."""
+        await endings.sweep(
+            self.pool, self.organisations, batch_max=7, lock_timeout_ms=2000, fault=self.seen.faults.append
+        )
 
     async def organisation(self, org_id: int = 51250) -> Organisation:
         found = await self.organisations.current(org_id)
@@ -91,11 +128,15 @@ async def a_worker(url: str, *, pool_size: int = 4, limits: Limits | None = None
         queue("submit", requests.submit_requests),
         queue("decide", requests.decide_requests),
         queue("redeem", points.redeem_points),
+        queue("withdraw", endings.withdraw_requests),
+        queue("comment", comments.add_comments),
+        queue("delegate", delegations.change_delegations),
+        queue("freeze", freezes.change_freezes),
     )
     try:
         yield worker
     finally:
-        for each in (worker.submissions, worker.decisions, worker.redemptions):
+        for each in worker.queues:
             await each.drain()
         await pool.close()
 

@@ -163,6 +163,14 @@ class Settings:
         default=75,
         metadata=_read("COUNTERFOIL_KEEP_ALIVE_SECONDS", "life of an idle connection, seconds", _whole(1, 3600)),
     )
+    expiry_seconds: int = field(
+        default=5,
+        metadata=_read(
+            "COUNTERFOIL_EXPIRY_SECONDS",
+            "how often each worker writes down which requests have expired, seconds; they count as expired before",
+            _whole(1, 3600),
+        ),
+    )
     drain_seconds: int = field(
         default=30,
         metadata=_read(

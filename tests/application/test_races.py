@@ -89,7 +89,7 @@ async def a_house(url: str, owned: int, *, members: int = 1, **changes: Any) -> 
                 organisation = await worker.organisation()
             yield House(connection, organisation, workers)
             for worker in workers:
-                for queue in (worker.submissions, worker.decisions, worker.redemptions):
+                for queue in worker.queues:
                     await queue.drain()
                 assert worker.seen.faults == []
                 assert worker.seen.queued == 0

@@ -38,6 +38,21 @@ OPERATIONS = (
     "GET /readyz",
     "GET /metrics",
 )
+LIFE = (
+    "POST /counterfoil/v1/requests/{request_id}/decisions",
+    "POST /counterfoil/v1/requests/{request_id}/send-back",
+    "POST /counterfoil/v1/requests/{request_id}/withdraw",
+    "POST /counterfoil/v1/requests/{request_id}/resubmit",
+    "GET /counterfoil/v1/requests/{request_id}/differences",
+    "POST /counterfoil/v1/requests/{request_id}/comments",
+    "GET /counterfoil/v1/requests/{request_id}/comments",
+    "POST /counterfoil/v1/delegations",
+    "POST /counterfoil/v1/delegations/{delegation_id}/end",
+    "GET /counterfoil/v1/delegations",
+    "POST /counterfoil/v1/freezes",
+    "POST /counterfoil/v1/freezes/{freeze_id}/lift",
+    "GET /counterfoil/v1/freezes",
+)
 NOTHING_TO_GET_WRONG = ("GET /healthz", "GET /readyz", "GET /metrics")
 # What is good by the schema may still name a unit, a host or a request that is not there (2007, 2008); and the check
 # of ignored credentials takes the 429 of the throttle for a hole: test_callers.py tests both by hand.
@@ -80,7 +95,7 @@ def headers_of(shop: Shop, caller: str) -> dict[str, str]:
 def test_every_operation_is_called(serve: Serve) -> None:
     schema = schemathesis.openapi.from_url(f"{serve.url}/openapi.json")
     found = [each.ok().label for each in schema.get_all_operations() if isinstance(each, Ok)]
-    assert sorted(found) == sorted(OPERATIONS)
+    assert sorted(found) == sorted((*OPERATIONS, *LIFE))
 
 
 @pytest.mark.parametrize("caller", ["maker", "till", "nobody"])
@@ -90,9 +105,22 @@ def test_as_described(serve: Serve, shop: Shop, label: str, caller: str) -> None
     run(serve, label, headers_of(shop, caller), examples=8)
 
 
+@pytest.mark.parametrize("label", LIFE)
+def test_the_life_of_a_request_is_as_described(serve: Serve, shop: Shop, label: str) -> None:
+    """As a maker who checks, too; with the id of a request that is there."""
+    run(serve, label, headers_of(shop, "maker"), examples=5)
+    pending = shop.create(shop.body(shop.members[0]))["requestId"]
+
+    def fill(case: Any) -> None:
+        if "request_id" in (case.path_parameters or {}):
+            case.path_parameters["request_id"] = pending
+
+    run(serve, label, headers_of(shop, "maker"), examples=5, fill=fill)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("label", OPERATIONS[:10])
+@pytest.mark.parametrize("label", [*OPERATIONS[:10], *LIFE])
 def test_as_described_at_length(serve: Serve, shop: Shop, label: str) -> None:
     run(serve, label, headers_of(shop, "maker"), examples=150)
 

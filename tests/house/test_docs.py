@@ -25,7 +25,7 @@ from prometheus_client import CollectorRegistry
 
 from counterfoil import telemetry
 from counterfoil.application import organisation_files
-from counterfoil.cli import demo
+from counterfoil.cli import demo, remote
 from counterfoil.cli.main import app
 from counterfoil.domain import execution_answers
 from counterfoil.domain.access import UnitKind
@@ -115,6 +115,7 @@ def missing_files(text: str) -> Iterator[str]:
 def missing_variables(text: str) -> Iterator[str]:
     known = {each.metadata["variable"] for each in fields(Settings)}
     known |= set(re.findall(r"\bCOUNTERFOIL_\w+", text_of("Makefile")))
+    known |= {*remote.VARIABLES}
     yield from set(re.findall(r"\b(?:COUNTERFOIL|PROMETHEUS)_[A-Z_]+|\b[A-Z]+_URL\b", text)) - known
 
 
@@ -235,8 +236,9 @@ def states_page() -> str:
     lines += [
         "",
         "On the built-in ledger a request goes from `pending` straight to `succeeded` or `failed`, in the transaction",
-        "of the last approval. Nothing leads to `approved`, `unknown`, `withdrawn` or `expired` yet: the first two",
-        "belong to the execution on external hosts, the others to requests that can be taken back or have a life time.",
+        "of the last approval. Nothing leads to `approved` or `unknown` yet: they belong to the execution on external",
+        "hosts. A request that a checker sent back is `rejected`, with the mark `sentBack` in our own API. What is",
+        "over by time is shown as `expired` from that moment on, also before the sweep has stored it.",
         "",
     ]
     return "\n".join(lines)
@@ -248,7 +250,7 @@ MEANING: Final[Mapping[State, str]] = {
     State.UNKNOWN: "the external host's answer was lost; it is being looked up",
     State.SUCCEEDED: "approved and executed",
     State.FAILED: "approved, but the points API refused; nothing was spent",
-    State.REJECTED: "a checker said no; the points went back",
+    State.REJECTED: "a checker said no, or sent it back for another try; the points went back",
     State.WITHDRAWN: "the maker took it back",
     State.EXPIRED: "nobody decided in time",
 }
@@ -270,6 +272,7 @@ def test_every_field_of_an_organisation_file() -> None:
         "hosts": {*organisation_files.HOST},
         "policy": {*organisation_files.POLICY},
         "programme": {*organisation_files.PROGRAMME},
+        "reasonCodes": {*organisation_files.REASON_CODE},
         "members": {*organisation_files.MEMBER, *organisation_files.LOT},
     }
     passwords = {organisation_files.MD5, *organisation_files.PASSWORDS}

@@ -50,7 +50,7 @@ async def test_the_application_role_runs_a_whole_lifecycle(database_url: str, ro
     await pool.close()
 
 
-@pytest.mark.parametrize("table", ["event", "decision", "journal", "posting", "redemption"])
+@pytest.mark.parametrize("table", ["event", "decision", "journal", "posting", "redemption", "request_comment"])
 @pytest.mark.parametrize("statement", ["UPDATE {} SET org_id = org_id", "DELETE FROM {}", "TRUNCATE {}"])
 async def test_evidence_is_append_only_for_the_application_role(role_url: str, table: str, statement: str) -> None:
     connection = await asyncpg.connect(role_url)

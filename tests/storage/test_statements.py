@@ -16,17 +16,19 @@ from typing import Any, TypeAlias
 import asyncpg
 import pytest
 
-from counterfoil.application import ids
+from counterfoil.application import comments as comment_verbs
+from counterfoil.application import endings, ids
 from counterfoil.application import points as point_verbs
 from counterfoil.application import requests as request_verbs
 from counterfoil.domain.access import Right
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.request_pages import ListQuery
 from counterfoil.domain.requests import TRANSITIONS, Request, State
-from counterfoil.storage import members, requests, statements
+from counterfoil.storage import comments, members, requests, statements
 from counterfoil.storage.database import transaction
 from tests.builders import (
     Lot,
+    comment_command,
     connect,
     decide_command,
     fetch_organisation,
@@ -34,6 +36,7 @@ from tests.builders import (
     seed_member,
     seed_organisation,
     submit_command,
+    withdraw_command,
 )
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -46,7 +49,7 @@ BEYOND_ONE = {"organisation_of_login", "list_organisations", "list_login_owners"
 UNPREPARABLE = {"analyse"}
 BIG = {
     "decision", "event", "hold", "hold_lot", "idempotency_key", "journal", "lot", "member", "member_identifier",
-    "posting", "redemption", "request",
+    "posting", "redemption", "request", "request_comment",
 }  # fmt: skip
 
 
@@ -154,6 +157,9 @@ INSERT INTO posting
 INSERT INTO redemption
     SELECT 51250, lpad(n::text, 6, '0'), n, NULL, 100000, 'x' || n, '', '', 'ind.1', now()
     FROM generate_series(1, 20000) n;
+INSERT INTO request_comment
+    SELECT 51250, md5('r' || n)::uuid, md5('c' || n)::uuid, 'E-maker', 1, 'maker', 'x', now()
+    FROM generate_series(1, 20000) n;
 INSERT INTO idempotency_key
     SELECT 51250, 'ind.1', '/', 'k' || n, 'd', md5('r' || n)::uuid FROM generate_series(1, 20000) n;
 ANALYZE;
@@ -191,6 +197,7 @@ async def hot_work(connection: Connection, organisation: Organisation) -> None:
         for number in range(1, 9)
     ]
     made = await request_verbs.submit_requests(connection, organisation, submissions)
+    assert isinstance(made[0], Request)
     assert all(isinstance(each, Request) for each in made)
     await request_verbs.decide_requests(
         connection, organisation, [decide_command(organisation, each.request_id) for each in submissions]
@@ -199,6 +206,11 @@ async def hot_work(connection: Connection, organisation: Organisation) -> None:
     await requests.fetch_request(connection, 51250, submissions[0].request_id)
     await requests.list_events(connection, 51250, submissions[0].request_id)
     await requests.oldest_pending(connection, 51250)
+    assert not await requests.has_overdue(connection, 51250)
+    assert await requests.claim_overdue(connection, 51250, 10) == []
+    await endings.withdraw_requests(connection, organisation, [withdraw_command(organisation, made[0].request_id)])
+    await comment_verbs.add_comments(connection, organisation, [comment_command(organisation, made[0].request_id)])
+    await comments.list_comments(connection, 51250, made[0].request_id, None, 10)
     await members.find_balance(connection, 51250, "mobile", "m7")
     await members.find_balance(connection, 51250, "id", "7")
     page = await requests.list_requests(
@@ -273,6 +285,11 @@ APPEND_ONLY = {
     "UPDATE hold_lot SET points = 1": "hold_lot_append_only",
     "DELETE FROM hold_lot": "hold_lot_append_only",
     "TRUNCATE hold_lot": "hold_lot_append_only",
+    "UPDATE request_comment SET message = 'x'": "request_comment_append_only",
+    "DELETE FROM request_comment": "request_comment_append_only",
+    "TRUNCATE request_comment": "request_comment_append_only",
+    "UPDATE request SET expires_at = now()": "request_life_never_changes",
+    "UPDATE request SET resubmission_of = request_id": "request_life_never_changes",
     "DELETE FROM event": "event_append_only",
     "TRUNCATE event": "event_append_only",
     "UPDATE event SET kind = 'x'": "event_facts_never_change",
@@ -374,6 +391,24 @@ RULES = {
     """INSERT INTO decision SELECT org_id, request_id, 2, maker_person_id, maker_person_id, user_id, user_name, verdict,
         message, decided_at FROM decision""": "decision_maker_is_not_checker",
     "INSERT INTO decision SELECT * FROM decision": "decision_pkey",
+    """INSERT INTO decision SELECT org_id, request_id, 2, 'E-x', maker_person_id, user_id, user_name, verdict,
+        message, decided_at, maker_person_id FROM decision""": "decision_delegator_is_another",
+    """INSERT INTO decision SELECT org_id, request_id, 2, 'E-x', maker_person_id, user_id, user_name, verdict,
+        message, decided_at, 'E-x' FROM decision""": "decision_delegator_is_another",
+    """WITH one AS (INSERT INTO decision SELECT org_id, request_id, 2, 'E-x', maker_person_id, user_id, user_name,
+        verdict, message, decided_at, 'E-y' FROM decision)
+        INSERT INTO decision SELECT org_id, request_id, 3, 'E-z', maker_person_id, user_id, user_name, verdict,
+        message, decided_at, 'E-y' FROM decision""": "decision_right_used_once",
+    """INSERT INTO decision SELECT org_id, request_id, 2, 'E-x', maker_person_id, user_id, user_name, 'approved',
+        message, decided_at, NULL, NULL, true FROM decision""": "decision_sent_back_is_rejected",
+    """INSERT INTO delegation SELECT 51250, gen_random_uuid(), 'E-maker', 'E-maker', NULL, NULL, NULL, now(),
+        now() + interval '1 day', now()""": "delegation_to_another",
+    """INSERT INTO delegation SELECT 51250, gen_random_uuid(), 'E-maker', 'E-checker', NULL, NULL, NULL, now(), now(),
+        now()""": "delegation_has_time",
+    """INSERT INTO freeze_order VALUES (51250, gen_random_uuid(), 'organisation', '', 'r', 'E-a', 'a', now(), 'E-b',
+        'b', now(), 'E-b', 'b', now())""": "freeze_lifted_by_two",
+    """INSERT INTO freeze_order VALUES (51250, gen_random_uuid(), 'organisation', '', 'r', 'E-a', 'a', now(), NULL,
+        NULL, NULL, 'E-b', 'b', now())""": "freeze_proposal_is_whole",
     """INSERT INTO redemption SELECT org_id, 'AAAAAA', member_id, request_id, points, NULL, '', '', till_login, now()
         FROM redemption""": "redemption_request_unique",
     """INSERT INTO redemption SELECT org_id, 'AAAAAA', member_id, NULL, points, external_reference, '', '', till_login,

@@ -25,12 +25,13 @@ from counterfoil.domain.organisation_files import (
     Password,
     Problem,
 )
-from counterfoil.domain.organisations import Credential, Host, Person, Programme, User
+from counterfoil.domain.organisations import Credential, Host, Person, Programme, ReasonCode, User
 from counterfoil.domain.payload_types import TYPES
 from counterfoil.domain.payloads import parse_hostname
 
 SECTIONS: Final = (
-    "organisation", "units", "people", "credentials", "grants", "hosts", "policy", "programme", "members",
+    "organisation", "units", "people", "credentials", "grants", "hosts", "policy", "programme", "reasonCodes",
+    "members",
 )  # fmt: skip
 ORGANISATION: Final = (
     "id", "name", "timeZone", "wireTimeZone", "countryCode", "profile", "control", "echoCredentials",
@@ -52,6 +53,7 @@ POLICY: Final = ("approvals",)
 PROGRAMME: Final = (
     "id", "name", "currencyPerPoint", "holdDays", "releaseGraceHours", "goodwillExpiryDays", "goodwillPointsMax",
 )  # fmt: skip
+REASON_CODE: Final = ("code", "name", "type")
 MEMBER: Final = ("id", *IDENTIFIER_FIELDS.values(), "lots")
 LOT: Final = ("reference", "points", "awardedAt", "expiresAt")
 
@@ -61,7 +63,7 @@ _MD5_FORM = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _LOGIN = re.compile(r"[^\s:]+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _CURRENCY = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
-_GRANTED: Final = (Right.MAKE, Right.CHECK)
+_GRANTED: Final = (Right.MAKE, Right.CHECK, Right.FREEZE)
 _SUFFIX = "*."
 
 
@@ -105,6 +107,7 @@ def read(content: bytes) -> Draft:
         hosts=dict(_hosts(top)) if "hosts" in top else None,
         approvals=_approvals(top),
         programme=_programme(top),
+        reason_codes=dict(_reason_codes(top)) if "reasonCodes" in top else None,
         members=dict(_members(top, settings.country_code, zone)),
     )
     return Draft(file if settings.org_id else None, document)
@@ -303,6 +306,18 @@ def _programme(top: Fields) -> Programme | None:
         fields.number("goodwillExpiryDays", high=36_500) if "goodwillExpiryDays" in fields else None,
         fields.points("goodwillPointsMax", required=False),
     )
+
+
+def _reason_codes(top: Fields) -> Iterator[tuple[str, ReasonCode]]:
+    for fields in top.entries("reasonCodes", REASON_CODE):
+        yield (
+            fields.path,
+            ReasonCode(
+                fields.text("code", maximum=100),
+                fields.text("name"),
+                fields.choice("type", tuple(TYPES)) if "type" in fields else None,
+            ),
+        )
 
 
 def _members(top: Fields, country_code: str, zone: tzinfo) -> Iterator[tuple[str, MemberEntry]]:

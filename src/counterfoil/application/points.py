@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from counterfoil.application.requests import Ledger, Stale, is_current
+from counterfoil.domain import freezes
 from counterfoil.domain import redemptions as rules
 from counterfoil.domain.intouch_answers import Outcome
 from counterfoil.domain.organisations import Organisation
@@ -50,6 +51,17 @@ def _redeem_one(
     if refused is not None:
         return refused
     account = ledger.account(file.account)
+    credential = organisation.credentials.get(command.actor.login)
+    frozen = freezes.stopped_by(
+        organisation,
+        unit_id=None if credential is None else credential.unit_id,
+        request_type="POINTS-REDEMPTION",
+        host_id=None,
+        maker_person_id=command.actor.person_id,
+        member_id=None if account is None else account.member_id,
+    )
+    if frozen is not None:
+        return frozen
     reference = command.asked.external_reference
     result = rules.redeem(
         organisation,

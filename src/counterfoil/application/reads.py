@@ -6,7 +6,7 @@ from uuid import UUID
 
 from counterfoil.domain.request_pages import ListQuery, Page, StoredRequest
 from counterfoil.domain.seals import Event
-from counterfoil.storage import members, organisations, requests
+from counterfoil.storage import comments, delegations, freezes, members, organisations, requests
 from counterfoil.storage.database import Pool, acquire
 
 
@@ -26,6 +26,30 @@ async def list_events(pool: Pool, org_id: int, request_id: UUID) -> tuple[int, l
     """The organisation's version and the audit trail of one request."""
     async with acquire(pool) as connection:
         return await requests.list_events(connection, org_id, request_id)
+
+
+async def list_comments(
+    pool: Pool, org_id: int, request_id: UUID, after: UUID | None, limit: int
+) -> comments.CommentPage | None:
+    """A page of a request's comments."""
+    async with acquire(pool) as connection:
+        return await comments.list_comments(connection, org_id, request_id, after, limit)
+
+
+async def list_delegations(
+    pool: Pool, org_id: int, person_id: str | None, after: UUID | None, limit: int, *, past: bool
+) -> delegations.DelegationPage | None:
+    """A page of delegations, of one person or of all."""
+    async with acquire(pool) as connection:
+        return await delegations.list_delegations(connection, org_id, person_id, after, limit, past=past)
+
+
+async def list_freezes(
+    pool: Pool, org_id: int, after: UUID | None, limit: int, *, past: bool
+) -> freezes.FreezePage | None:
+    """A page of freezes."""
+    async with acquire(pool) as connection:
+        return await freezes.list_freezes(connection, org_id, after, limit, past=past)
 
 
 async def find_balance(pool: Pool, org_id: int, kind: str, value: str) -> members.Balance | None:

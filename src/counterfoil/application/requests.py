@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
 from counterfoil.application import ids
-from counterfoil.domain import decisions, points
+from counterfoil.domain import decisions, points, resubmissions
 from counterfoil.domain import requests as rules
 from counterfoil.domain.access import Actor
 from counterfoil.domain.intouch_answers import Outcome
@@ -124,12 +124,20 @@ async def submit_requests(tx: Tx, organisation: Organisation, commands: Sequence
     ledger = Ledger(organisation, loaded.now, changes)
     outcomes: list[SubmitOutcome] = []
     references: dict[Reference, UUID] = {}
+    resubmitted: dict[UUID, UUID] = {}
     refused: set[UUID] = set()
     for command, file in zip(commands, loaded.files, strict=True):
         if file.key_request_id in refused:  # the twin that took the key made no request: the key is free again
             outcomes.append(Stale(loaded.organisation_version))
             continue
-        outcome = _submit_one(organisation, command, file, loaded, ledger, changes, references)
+        earlier = file.earlier
+        if earlier is not None and command.resubmission_of in resubmitted:
+            earlier = replace(earlier, resubmitted_as=resubmitted[command.resubmission_of])
+        outcome = _submit_one(
+            organisation, command, replace(file, earlier=earlier), loaded, ledger, changes, references
+        )
+        if command.resubmission_of is not None and isinstance(outcome, Request):
+            resubmitted[command.resubmission_of] = outcome.request_id
         if command.idempotency_key is not None and not isinstance(outcome, Request | Replayed):
             refused.add(command.request_id)
             changes.freed_keys.append((command.request_id, command.actor.login, CREATE_PATH, command.idempotency_key))
@@ -160,7 +168,7 @@ def _submit_one(
         return KeyConflict(file.key_request_id)
     account = ledger.account(file.account)
     place = (command.request_type, command.host_id, command.asked.external_reference or "")
-    result = rules.submit(
+    result = resubmissions.may_resubmit(command, file.earlier, loaded.now) or rules.submit(
         organisation,
         command,
         account,
@@ -170,7 +178,7 @@ def _submit_one(
     )
     if isinstance(result, Refusal):
         if isinstance(result, NotPermitted):
-            _add_refused(changes, command.request_id, command.request_id, "submission_refused", command.actor,
+            add_refused(changes, command.request_id, command.request_id, "submission_refused", command.actor,
                          command.salt, loaded.now, result)  # fmt: skip
         return result
     if place[-1]:
@@ -211,6 +219,8 @@ def _add_submitted(organisation: Organisation, command: Submit, result: Submitte
                 "state": request.state,
                 "type": request.request_type,
                 "unit": request.unit_id,
+                **({} if request.expires_at is None else {"expires": request.expires_at.isoformat()}),
+                **({} if request.resubmission_of is None else {"resubmission_of": str(request.resubmission_of)}),
             },
             {
                 "maker": f"{request.maker_person_id} {request.maker_user_name}",
@@ -220,7 +230,7 @@ def _add_submitted(organisation: Organisation, command: Submit, result: Submitte
     )
 
 
-def _add_refused(
+def add_refused(
     changes: Changes,
     subject_id: UUID,
     command_id: UUID,
@@ -301,7 +311,7 @@ def _decide_one(
     )
     if not isinstance(result, Decided):
         if isinstance(result, NotPermitted):
-            _add_refused(ledger.changes, command.request_id, command.decision_id, "decision_refused", command.actor,
+            add_refused(ledger.changes, command.request_id, command.decision_id, "decision_refused", command.actor,
                          command.salt, ledger.now, result)  # fmt: skip
         return result
     decided = result.request
@@ -325,6 +335,13 @@ def _add_decided(organisation: Organisation, command: Decide, result: Decided, c
         "login": command.actor.login,
     }
     personal = {"checker": f"{decision.person_id} {decision.user_name}", "message": decision.message}
+    if decision.on_behalf_of is not None:
+        facts["delegated"] = True
+        personal["on_behalf_of"] = decision.on_behalf_of
+    if decision.reason_code is not None:
+        facts["reason"] = decision.reason_code
+    if decision.sent_back:
+        facts["sent_back"] = True
     if outcome is not None:
         facts["code"] = outcome.code
         _add_effect(result, outcome, changes, facts, personal)

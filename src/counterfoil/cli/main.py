@@ -31,6 +31,7 @@ app.command(
     name="reconcile",
     help="Compare what was approved here with what a host has redeemed.",
 )
+app.command("counterfoil.cli.freeze:freeze", name="freeze", help="Stop submissions, approvals and executions at once.")
 app.command("counterfoil.cli.demo:demo", name="demo", help="See one redemption from request to executed.")
 
 # What is the operator's to put right: said in one line, without a trace.

@@ -72,12 +72,12 @@ def _apply(file: Path, draft: Draft, *, dry_run: bool) -> Difference:
     if draft.file is None:
         raise CannotApply(draft.problems)
     sources = PasswordSources(os.environ, file.parent, _ask if sys.stdin.isatty() else None)
-    with _database(load_settings(os.environ)) as url:
+    with database(load_settings(os.environ)) as url:
         return asyncio.run(administration.apply_to(url, draft, sources, operator=operator_name(), dry_run=dry_run))
 
 
 @contextmanager
-def _database(settings: Settings) -> Iterator[str]:
+def database(settings: Settings) -> Iterator[str]:
     """The address of the configured database, or of the embedded one, migrated and held meanwhile."""
     if settings.database_url:
         yield settings.database_url

@@ -23,6 +23,7 @@ class Right(StrEnum):
 
     MAKE = "CanMakeRequest"
     CHECK = "CanCheckRequest"
+    FREEZE = "CanFreeze"
     MOVE_DIRECTLY = "CanMovePointsDirectly"
 
 
@@ -185,6 +186,43 @@ def has_right(
     )
 
 
+def holders(
+    organisation: Organisation,
+    person_id: str,
+    maker_person_id: str,
+    *,
+    unit_id: int,
+    request_type: str,
+    points: int | None,
+    now: datetime,
+) -> tuple[str, ...]:
+    """Whose deciding right the person can use: their own first, then those delegated to them.
+
+    Only grants are lent, so nothing that was lent can be lent on, and never the maker's.
+    """
+
+    def may_check(person: str) -> bool:
+        return has_right(
+            organisation, person, Right.CHECK, unit_id=unit_id, request_type=request_type, points=points, now=now
+        )
+
+    if person_id == maker_person_id:
+        return ()
+    found = [person_id] if may_check(person_id) else []
+    lent = organisation.delegations_to.get(person_id, ())
+    if lent and person_id in organisation.people_with_user:
+        places = organisation.above(unit_id)
+        found.extend(
+            each.delegator_id
+            for each in lent
+            if each.delegator_id != maker_person_id
+            and (each.unit_id is None or each.unit_id in places)
+            and each.covers(request_type, points, now)
+            and may_check(each.delegator_id)
+        )
+    return tuple(dict.fromkeys(found))
+
+
 def somebody_else_can_check(
     organisation: Organisation,
     maker: str,
@@ -270,10 +308,10 @@ def may_decide(
         return SelfApproval(
             "the maker of a request cannot decide it, whatever login is used: ask another person with CanCheckRequest"
         )
-    if not has_right(
+    if not holders(
         organisation,
         person_id,
-        Right.CHECK,
+        maker_person_id,
         unit_id=unit_id,
         request_type=request_type,
         points=points,

@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from counterfoil.domain import access, ledger_executions, payload_types, points
+from counterfoil.domain import access, delegations, endings, freezes, ledger_executions, payload_types, points
 from counterfoil.domain.intouch_answers import (
     AWARDED,
     DUPLICATE_REFERENCE,
@@ -24,7 +24,15 @@ from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payload_types import Asked
 from counterfoil.domain.payloads import Redemption
 from counterfoil.domain.points import Hold, MemberAccount
-from counterfoil.domain.refusals import AlreadyCompleted, ChangedSinceShown, Refusal, WrongRequest
+from counterfoil.domain.refusals import (
+    AlreadyCompleted,
+    ChangedSinceShown,
+    InvalidPayload,
+    NotPermitted,
+    Refusal,
+    RequestNotFound,
+    WrongRequest,
+)
 from counterfoil.domain.requests import Decide, Decided, Decision, NeedsTillCheck, Request, State
 
 
@@ -32,8 +40,9 @@ def _check_decidable(
     organisation: Organisation, request: Request | None, command: Decide, now: datetime
 ) -> Refusal | None:
     if request is None:
-        return WrongRequest("no request of this organisation has that requestId", "requestId")
-    if request.request_type != command.request_type:
+        unknown = RequestNotFound if command.request_type is None else WrongRequest
+        return unknown("no request of this organisation has that requestId", "requestId")
+    if command.request_type not in (None, request.request_type):
         return WrongRequest(
             f"the request is of type {request.request_type}: send the decision to that URL", "requestId"
         )
@@ -48,15 +57,58 @@ def _check_decidable(
     )
     if refused is not None:
         return refused
-    if request.state is not State.PENDING:
-        last = request.decisions[-1] if request.decisions else None
-        told = f"{last.user_name} {last.verdict} it at {last.decided_at:%Y-%m-%dT%H:%M:%SZ}" if last else request.state
-        return AlreadyCompleted(f"the request is already completed: {told}", "requestId")
-    if any(decision.person_id == command.actor.person_id for decision in request.decisions):
-        return AlreadyCompleted("you have already decided this request: it waits for another checker", "requestId")
+    ended = endings.already(request, now)
+    if ended is not None:
+        return ended
     if command.digest_seen is not None and command.digest_seen != request.digest.hex():
         return ChangedSinceShown("the request is not the one that was shown: load it again and decide then")
+    return _check_reason(organisation, request.request_type, command)
+
+
+def reason_codes(organisation: Organisation, request_type: str) -> tuple[str, ...]:
+    """The codes that a rejection of this type may carry; none where the organisation has not declared any."""
+    return tuple(each.code for each in organisation.reason_codes if each.request_type in (None, request_type))
+
+
+def _check_reason(organisation: Organisation, request_type: str, command: Decide) -> Refusal | None:
+    if command.reason_code is None and not command.reason_needed:
+        return None
+    known = reason_codes(organisation, request_type)
+    if command.reason_code is None:
+        if not known and command.message:
+            return None  # without a list of codes the comment is the reason
+        wanted = f"reasonCode: one of {', '.join(known)}" if known else "a comment"
+        return InvalidPayload(f"a rejection needs {wanted}", "reasonCode" if known else "comment")
+    if command.reason_code not in known:
+        told = f"one of {', '.join(known)}" if known else "left out: the organisation declares none for this type"
+        return InvalidPayload(f"reasonCode must be {told}", "reasonCode")
     return None
+
+
+def _holder(organisation: Organisation, request: Request, command: Decide, now: datetime) -> str | Refusal:
+    """Whose right this voice uses up. Whoever has given a voice, or had one given for them, has none left."""
+    person_id = command.actor.person_id or ""
+    used = delegations.used_up((each.person_id, each.on_behalf_of) for each in request.decisions)
+    if person_id in used:
+        given = next(each for each in request.decisions if person_id in (each.person_id, each.on_behalf_of))
+        who = "you have" if given.person_id == person_id else f"on your behalf {given.user_name} has"
+        return AlreadyCompleted(f"{who} already decided this request: it waits for another checker", "requestId")
+    found = access.holders(
+        organisation,
+        person_id,
+        request.maker_person_id,
+        unit_id=request.unit_id,
+        request_type=request.request_type,
+        points=request.points,
+        now=now,
+    )
+    wanted = command.on_behalf_of
+    if wanted is not None and wanted not in found:
+        return NotPermitted(f"{wanted} has delegated no right to you that covers this request", "onBehalfOf")
+    free = [each for each in found if each not in used and wanted in (None, each)]
+    if not free:
+        return AlreadyCompleted(f"the right that {found[0]} delegated to you is used up for this request", "requestId")
+    return free[0]
 
 
 def decide(
@@ -78,12 +130,24 @@ def decide(
     refused = _check_decidable(organisation, request, command, now)
     if refused is not None or request is None:
         return refused or WrongRequest("no such request", "requestId")
-    actor = command.actor
-    decision = Decision(actor.person_id or "", actor.user_id, actor.user_name, command.verdict, command.message, now)
+    holder = _holder(organisation, request, command, now)
+    if isinstance(holder, Refusal):
+        return holder
+    decision = _voice(command, holder, now)
     voices = (*request.decisions, decision)
     open_hold = hold if hold is not None and hold.state == "open" else None
     if command.verdict == "rejected":
         return _close(organisation, _ended(request, voices, State.REJECTED, now), decision, account, open_hold, now)
+    frozen = freezes.stopped_by(
+        organisation,
+        unit_id=request.unit_id,
+        request_type=request.request_type,
+        host_id=request.host_id,
+        maker_person_id=request.maker_person_id,
+        member_id=request.member_id if account is None else account.member_id,
+    )
+    if frozen is not None:
+        return frozen
     if _valid_approvals(organisation, request, voices, now) < request.approvals_required:
         return Decided(replace(request, decisions=voices, version=request.version + 1), decision, account)
     refused = ledger_executions.above_cap(organisation.programme, request.request_type, request.points)
@@ -104,6 +168,21 @@ def decide(
     )  # fmt: skip
 
 
+def _voice(command: Decide, holder: str, now: datetime) -> Decision:
+    actor = command.actor
+    return Decision(
+        person_id=actor.person_id or "",
+        user_id=actor.user_id,
+        user_name=actor.user_name,
+        verdict=command.verdict,
+        message=command.message,
+        decided_at=now,
+        on_behalf_of=None if holder == actor.person_id else holder,
+        reason_code=command.reason_code if command.verdict == "rejected" else None,
+        sent_back=command.sent_back,
+    )
+
+
 def _ended(
     request: Request, voices: tuple[Decision, ...], state: State, now: datetime, outcome: Outcome | None = None
 ) -> Request:
@@ -120,13 +199,14 @@ def _ended(
 
 
 def _valid_approvals(organisation: Organisation, request: Request, voices: tuple[Decision, ...], now: datetime) -> int:
-    """Voices count only while their owner is active and entitled (design.md §6)."""
+    """Voices count only while their owner is active and entitled (design.md §6), a lent right while it is lent."""
     return sum(
         decision.verdict == "approved"
-        and access.has_right(
+        and (decision.on_behalf_of or decision.person_id)
+        in access.holders(
             organisation,
             decision.person_id,
-            access.Right.CHECK,
+            request.maker_person_id,
             unit_id=request.unit_id,
             request_type=request.request_type,
             points=request.points,

@@ -19,7 +19,7 @@ from counterfoil.domain.organisation_files import (
     OrganisationSettings,
     grant_key,
 )
-from counterfoil.domain.organisations import Credential, Host, Person, Policy, Programme, User
+from counterfoil.domain.organisations import Credential, Host, Person, Policy, Programme, ReasonCode, User
 from counterfoil.domain.payloads import points_text
 
 R = TypeVar("R")
@@ -56,6 +56,7 @@ class Difference:
     hosts: tuple[Change[Host], ...]
     policy: tuple[Change[Policy], ...]
     programme: tuple[Change[Programme], ...]
+    reason_codes: tuple[Change[ReasonCode], ...]
     members: tuple[MemberChange, ...]
 
     @property
@@ -71,6 +72,7 @@ class Difference:
             *self.hosts,
             *self.policy,
             *self.programme,
+            *self.reason_codes,
         )
 
     def __bool__(self) -> bool:
@@ -121,6 +123,7 @@ def difference(file: OrganisationFile, current: Current, new_hashes: Mapping[str
             "programme",
             {str(file.programme.programme_id): (current.programme, file.programme)} if file.programme else {},
         ),
+        reason_codes=_reason_codes(file, current),
         members=tuple(member_entries.changes(file, current)),
     )
 
@@ -164,6 +167,18 @@ def _grants(file: OrganisationFile, current: Current) -> tuple[Change[Grant], ..
     gone = [Change("grant", _grant_text(grant), grant, None) for key, grant in known.items() if key not in wanted]
     new = [Change("grant", _grant_text(grant), None, grant) for key, grant in wanted.items() if key not in known]
     return (*gone, *new)
+
+
+def _reason_codes(file: OrganisationFile, current: Current) -> tuple[Change[ReasonCode], ...]:
+    if file.reason_codes is None:
+        return ()
+    known = {(each.code, each.request_type): each for each in current.reason_codes}
+    wanted = {(each.code, each.request_type): each for each in file.reason_codes.values()}
+    return tuple(
+        Change("reason code", f"{key[0]} for {key[1] or 'all types'}", known.get(key), wanted.get(key))
+        for key in dict.fromkeys((*known, *wanted))
+        if known.get(key) != wanted.get(key)
+    )
 
 
 def _hosts(file: OrganisationFile, current: Current, version: int) -> tuple[Change[Host], ...]:
@@ -281,6 +296,7 @@ _FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
         ("target", attrgetter("target")),
     ),
     Policy: (("approvals", attrgetter("approvals_required")),),
+    ReasonCode: (("name", attrgetter("name")),),
     Programme: (
         ("name", attrgetter("name")),
         ("currencyPerPoint", attrgetter("currency_per_point")),

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from counterfoil.domain.access import Grant, OrgUnit, UnitKind
-from counterfoil.domain.organisations import Credential, Host, Person, Policy, Programme, User
+from counterfoil.domain.organisations import Credential, Host, Person, Policy, Programme, ReasonCode, User
 from counterfoil.domain.payload_types import WITH_POINTS
 
 R = TypeVar("R")
@@ -78,7 +78,7 @@ class MemberEntry:
 
 @dataclass(frozen=True, slots=True)
 class OrganisationFile:
-    """A whole file. `grants` and `hosts` are None where the file has no such list: then they stay."""
+    """A whole file. `grants`, `hosts` and `reason_codes` are None where the file has no such list: they stay."""
 
     settings: OrganisationSettings
     units: Mapping[str, OrgUnit] = field(default_factory=dict)
@@ -90,6 +90,7 @@ class OrganisationFile:
     hosts: Mapping[str, Host] | None = None
     approvals: int | None = None
     programme: Programme | None = None
+    reason_codes: Mapping[str, ReasonCode] | None = None
     members: Mapping[str, MemberEntry] = field(default_factory=dict)
 
 
@@ -111,6 +112,7 @@ class Current:
     hosts: Mapping[str, Host] = field(default_factory=dict)
     policy: Policy | None = None
     programme: Programme | None = None
+    reason_codes: Sequence[ReasonCode] = ()
     has_members: bool = False
     login_owners: Mapping[str, int] = field(default_factory=dict)
     members: Mapping[int, MemberEntry] = field(default_factory=dict)
@@ -125,6 +127,8 @@ def problems(file: OrganisationFile, current: Current) -> Iterator[Problem]:
     yield from _credentials(file, current)
     yield from _grants(file, current)
     yield from _hosts(file)
+    codes = {path: each for path, each in (file.reason_codes or {}).items() if each.code}
+    yield from _twice(codes, lambda each: f"{each.code} for {each.request_type or 'all types'}", "reason code", "code")
     known = current.programme
     if file.programme and file.programme.programme_id and known:
         if file.programme.programme_id != known.programme_id:

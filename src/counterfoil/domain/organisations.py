@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
+from uuid import UUID
 
 from counterfoil.domain.access import Grant, OrgUnit, Right, units_above
 
@@ -66,6 +68,7 @@ class Policy:
 
     revision: int
     approvals_required: int = 1
+    life_hours: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,59 @@ class Programme:
     release_grace_hours: int = 24
     goodwill_expiry_days: int | None = None
     goodwill_points_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """The deciding right of one person, lent to another; `valid_until` is exclusive."""
+
+    delegation_id: UUID
+    delegator_id: str
+    delegate_id: str
+    valid_from: datetime
+    valid_until: datetime
+    unit_id: int | None = None
+    request_type: str | None = None
+    points_max: int | None = None
+    made_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    def covers(self, request_type: str, points: int, now: datetime) -> bool:
+        """Whether it counts for this type and amount at this time."""
+        return (
+            self.ended_at is None
+            and self.valid_from <= now < self.valid_until
+            and self.request_type in (None, request_type)
+            and (self.points_max is None or points <= self.points_max)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """What is stopped, by whom and since when, and who has had a part in lifting it."""
+
+    freeze_id: UUID
+    scope: str
+    target: str
+    reason: str
+    placed_by: str
+    placed_name: str
+    placed_at: datetime
+    lift_proposed_by: str | None = None
+    lift_proposed_name: str | None = None
+    lift_proposed_at: datetime | None = None
+    lifted_by: str | None = None
+    lifted_name: str | None = None
+    lifted_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonCode:
+    """Why requests are rejected; `request_type` None stands for all types."""
+
+    code: str
+    name: str
+    request_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +161,13 @@ class Organisation:
     policy: Policy | None
     programme: Programme
     grants: Sequence[Grant]
+    delegations: Sequence[Delegation] = ()
+    freezes: Sequence[Freeze] = ()
+    reason_codes: Sequence[ReasonCode] = ()
     users_by_name: Mapping[str, User] = field(init=False)
     grants_of_person: Mapping[str, Sequence[Grant]] = field(init=False)
     check_grants_at: Mapping[int | None, Sequence[Grant]] = field(init=False)
+    delegations_to: Mapping[str, Sequence[Delegation]] = field(init=False)
     people_with_user: frozenset[str] = field(init=False)
     _above: dict[int, frozenset[int]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
@@ -126,11 +186,15 @@ class Organisation:
             of_person[grant.person_id].append(grant)
             if grant.access_right is Right.CHECK:
                 check_at[grant.unit_id].append(grant)
+        lent_to: dict[str, list[Delegation]] = defaultdict(list)
+        for each in self.delegations:
+            lent_to[each.delegate_id].append(each)
         active = {person.person_id for person in self.people.values() if person.active}
         for name, value in (
             ("users_by_name", {user.user_name.lower(): user for user in self.users.values()}),
             ("grants_of_person", of_person),
             ("check_grants_at", check_at),
+            ("delegations_to", lent_to),
             ("people_with_user", frozenset(u.person_id for u in self.users.values() if u.active) & active),
         ):
             object.__setattr__(self, name, value)

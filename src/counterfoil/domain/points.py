@@ -162,13 +162,15 @@ def _move(
     )
 
 
-def place_hold(account: MemberAccount, request_id: UUID, points: int, *, now: datetime, days: int) -> Change | None:
-    """Set points aside for a request, or None when there are too few."""
+def place_hold(
+    account: MemberAccount, request_id: UUID, points: int, *, now: datetime, days: int, until: datetime | None = None
+) -> Change | None:
+    """Set points aside for a request, never longer than the request lives; None when there are too few."""
     allocations = plan(account, points, now)
     if allocations is None:
         return None
     changed, postings = _move(account, allocations, Account.AVAILABLE, Account.HELD)
-    hold = Hold(request_id, points, now + timedelta(days=days), allocations)
+    hold = Hold(request_id, points, min(now + timedelta(days=days), until or FOREVER), allocations)
     return Change(changed, (Journal("place", account.member_id, request_id, postings),), (hold,))
 
 

@@ -27,7 +27,8 @@ Refusal
 ├── UnknownPath                 2906
 ├── Throttled                   2907
 ├── OurFault                    2908
-└── WrongMethod                 2909
+├── WrongMethod                 2909
+└── Frozen                      2910   somebody has stopped this
 
 2001-2023 and 3002 are the contract's (dossier §2.10), 29xx ours. No HTTP number stands here: `http/problems.py`
 maps each class to its status.
@@ -208,3 +209,9 @@ class WrongMethod(Refusal):
     """The path exists, the method does not."""
 
     code = 2909
+
+
+class Frozen(Refusal):
+    """A freeze covers this: nothing is submitted, approved or executed until two people lift it."""
+
+    code = 2910

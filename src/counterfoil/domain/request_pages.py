@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from counterfoil.domain.requests import Request, State
 
@@ -17,6 +18,7 @@ class StoredRequest:
     request: Request | None
     sealed_headers: bytes
     entity_info: bytes
+    resubmitted_as: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

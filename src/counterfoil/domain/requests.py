@@ -7,13 +7,13 @@ here reads a clock: `now` is the database's, read after the locks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from counterfoil.domain import access, ledger_executions, points
+from counterfoil.domain import access, freezes, ledger_executions, points
 from counterfoil.domain.access import Actor, Place
 from counterfoil.domain.intouch_answers import (
     Outcome,
@@ -69,7 +69,7 @@ WIRE_STATE: Final[Mapping[State, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One checker's voice. `verdict` is approved or rejected."""
+    """One checker's voice. `verdict` is approved or rejected; `on_behalf_of` lent the right, if anybody did."""
 
     person_id: str
     user_id: int
@@ -77,6 +77,9 @@ class Decision:
     verdict: str
     message: str
     decided_at: datetime
+    on_behalf_of: str | None = None
+    reason_code: str | None = None
+    sent_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +109,29 @@ class Request:
     till_epoch: int | None = None
     flags: tuple[str, ...] = ()
     duplicate_of: UUID | None = None
+    expires_at: datetime | None = None
+    resubmission_of: UUID | None = None
     decided_at: datetime | None = None
     ended_at: datetime | None = None
     outcome: Outcome | None = None
     decisions: tuple[Decision, ...] = ()
+
+    @property
+    def sent_back(self) -> bool:
+        """Whether it was rejected with the wish that it be corrected and made again."""
+        return self.state is State.REJECTED and bool(self.decisions) and self.decisions[-1].sent_back
+
+
+def is_overdue(state: State, expires_at: datetime | None, now: datetime) -> bool:
+    """Whether nobody decided in time. Time alone ends a request; the sweep only writes it down."""
+    return state is State.PENDING and expires_at is not None and expires_at <= now
+
+
+def as_of(request: Request, now: datetime) -> Request:
+    """The request as it stands at this time, whether or not the sweep has been there."""
+    if not is_overdue(request.state, request.expires_at, now):
+        return request
+    return replace(request, state=State.EXPIRED, ended_at=request.expires_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +154,21 @@ class Submit:
     till_epoch: int | None = None
     idempotency_key: str | None = None
     idempotency_digest: bytes = b""
+    resubmission_of: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decide:
-    """A decide call. `decision_id` is made once; `verdict` is approved or rejected."""
+    """A decide call. `decision_id` is made once; `verdict` is approved or rejected.
+
+    Without `request_type` the request may be of any. `on_behalf_of` names whose right is to be used; without it
+    the checker's own goes first. `reason_needed`: a rejection must carry one of the declared reason codes.
+    """
 
     decision_id: UUID
     actor: Actor
     request_id: UUID
-    request_type: str
+    request_type: str | None
     verdict: str
     message: str
     correlation_id: str
@@ -151,6 +178,10 @@ class Decide:
     till_login: str = ""
     till_verified: bool | None = None
     digest_seen: str | None = None
+    on_behalf_of: str | None = None
+    reason_code: str | None = None
+    reason_needed: bool = False
+    sent_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,23 +225,38 @@ def submit(
     Under `profile: strict` too few points or units that disagree are refused instead of flagged.
     """
     asked = command.asked
-    refused = access.may_submit(organisation, command.actor, command.place, command.request_type, asked.points, now)
+    refused = access.may_submit(
+        organisation, command.actor, command.place, command.request_type, asked.points, now
+    ) or freezes.stopped_by(
+        organisation,
+        unit_id=command.place.unit_id,
+        request_type=command.request_type,
+        host_id=command.host_id,
+        maker_person_id=command.actor.person_id,
+        member_id=None if account is None else account.member_id,
+    )
     refused = refused or ledger_executions.above_cap(organisation.programme, command.request_type, asked.points)
     if refused is not None:
         return refused
+    expires_at = _end_of_life(organisation, now)
     change: points.Change | None = None
     if isinstance(asked, Redemption) and account is not None and duplicate_of is None:
         days = organisation.programme.hold_days
-        change = points.place_hold(account, command.request_id, asked.points, now=now, days=days)
+        change = points.place_hold(account, command.request_id, asked.points, now=now, days=days, until=expires_at)
     flags = list(_flags(organisation, command, account, change, duplicate_of))
     if organisation.profile == "strict":
         refused = _refused_strictly(command, account, flags, now)
         if refused is not None:
             return refused
-    request = _pending(organisation, command, account, digest, duplicate_of, tuple(flags), now)
+    request = _pending(organisation, command, account, digest, duplicate_of, tuple(flags), now, expires_at)
     if change is None:
         return Submitted(request, account)
     return Submitted(request, change.account, change.journals, change.holds)
+
+
+def _end_of_life(organisation: Organisation, now: datetime) -> datetime | None:
+    hours = None if organisation.policy is None else organisation.policy.life_hours
+    return None if hours is None else now + timedelta(hours=hours)
 
 
 def _flags(
@@ -233,6 +279,8 @@ def _flags(
         yield from ledger_executions.flags(organisation.programme, asked)
     if command.till_epoch is None:
         yield "till_credential"
+    if command.resubmission_of is not None:
+        yield "resubmission"
 
 
 def _refused_strictly(
@@ -268,6 +316,7 @@ def _pending(
     duplicate_of: UUID | None,
     flags: tuple[str, ...],
     now: datetime,
+    expires_at: datetime | None,
 ) -> Request:
     asked, actor, policy = command.asked, command.actor, organisation.policy
     if policy is None or actor.person_id is None:
@@ -295,4 +344,6 @@ def _pending(
         till_epoch=command.till_epoch,
         flags=flags,
         duplicate_of=duplicate_of,
+        expires_at=expires_at,
+        resubmission_of=command.resubmission_of,
     )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from counterfoil import telemetry
-from counterfoil.application import operations, points, requests
+from counterfoil.application import comments, delegations, endings, freezes, operations, points, requests
 from counterfoil.application.callers import Callers
 from counterfoil.application.group_commit import GroupCommit, Limits
 from counterfoil.application.keys import KeysUnusable, load_keys
@@ -26,6 +27,7 @@ from counterfoil.http import (
     described,
     described_calls,
     health,
+    life_routes,
     members,
     openapi,
     points_v1,
@@ -45,6 +47,7 @@ R = TypeVar("R")
 Verb: TypeAlias = Callable[[Tx, Organisation, Sequence[C]], Awaitable[Sequence[R]]]
 
 PROBE_SECONDS = 1.0
+EXPIRED_MAX = 200  # requests that one transaction of the sweep ends at most
 WORKFLOW = "/api_gateway/v2/request-workflow"
 OWN = "/counterfoil/v1"
 
@@ -54,7 +57,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         summary="Submit a request as maker", request=described.CreateBody, response=wire.RequestAnswer,
         refusals=(
             no.NotPermitted, no.NobodyCanCheck, no.TypeNotSupported, no.BadEarningEntity, no.BadGoodwillPoints,
-            no.BadUri, no.BadHeaders, no.IdempotencyConflict,
+            no.BadUri, no.BadHeaders, no.IdempotencyConflict, no.Frozen,
         ),
         parameters=(described.REQUEST_TYPE, described.IDEMPOTENCY_KEY), callers="person",
         organisation_header="required",
@@ -65,7 +68,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         response=wire.RequestAnswer,
         refusals=(
             no.NotPermitted, no.AlreadyCompleted, no.WrongRequest, no.TypeNotSupported, no.BadGoodwillPoints,
-            no.NoGoodwillExpiry, no.ChangedSinceShown,
+            no.NoGoodwillExpiry, no.ChangedSinceShown, no.Frozen,
         ),
         parameters=(described.REQUEST_TYPE, described.IF_MATCH), callers="person", organisation_header="required",
     ),
@@ -83,7 +86,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         method="POST", path="/v1.1/points/redeem", handler=points_v1.redeem, family="v1",
         summary="Redeem at once; needs CanMovePointsDirectly", request=described_calls.RedeemBody,
-        response=described.RedeemAnswer, refusals=(no.NotPermitted,), callers="person",
+        response=described.RedeemAnswer, refusals=(no.NotPermitted, no.Frozen), callers="person",
         organisation_header="optional",
     ),
     Endpoint(
@@ -109,6 +112,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         refusals=(no.RequestNotFound,), parameters=(described.REQUEST_ID,), callers="person",
         organisation_header="optional",
     ),
+    *life_routes.ENDPOINTS,
     Endpoint(
         method="GET", path=f"{OWN}/members/{{member_id}}/status", handler=members.status, family="own",
         summary="A member's status label", response=members.MemberStatusAnswer, refusals=(no.MemberNotFound,),
@@ -178,15 +182,28 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
         submissions=queue("submit", requests.submit_requests),
         decisions=queue("decide", requests.decide_requests),
         redemptions=queue("redeem", points.redeem_points),
+        withdrawals=queue("withdraw", endings.withdraw_requests),
+        comments=queue("comment", comments.add_comments),
+        delegations=queue("delegate", delegations.change_delegations),
+        freezes=queue("freeze", freezes.change_freezes),
         probes=operations.Probes(pool),
         render_metrics=partial(telemetry.render_metrics, observer.registry),
     )
-    probe = asyncio.create_task(_probe_pool(pool, observer))
+    tasks = (
+        asyncio.create_task(_probe_pool(pool, observer)),
+        asyncio.create_task(_sweep(pool, organisations, settings, observer)),
+    )
+    queues: tuple[GroupCommit[Any, Any], ...] = (
+        context.submissions, context.decisions, context.redemptions, context.withdrawals, context.comments,
+        context.delegations, context.freezes,
+    )  # fmt: skip
     try:
         yield context
     finally:
-        probe.cancel()
-        for each in (context.submissions, context.decisions, context.redemptions):
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for each in queues:
             await each.drain()
         passwords.close()
         await pool.close()
@@ -198,6 +215,19 @@ async def _probe_pool(pool: Pool, observer: telemetry.Telemetry) -> None:
         waited = await operations.seconds_until_free(pool)
         if waited is not None:
             observer.pool_wait(waited)
+
+
+async def _sweep(pool: Pool, organisations: Organisations, settings: Settings, observer: telemetry.Telemetry) -> None:
+    """Write down again and again what time has ended; each worker begins at another moment."""
+    while True:
+        await asyncio.sleep(settings.expiry_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
+        await endings.sweep(
+            pool,
+            organisations,
+            batch_max=EXPIRED_MAX,
+            lock_timeout_ms=settings.lock_timeout_ms,
+            fault=partial(observer.fault, "expire"),
+        )
 
 
 def _in_organisation(

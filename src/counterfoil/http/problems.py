@@ -42,6 +42,7 @@ STATUS: Final[Mapping[type[Refusal], int]] = MappingProxyType(
         refusals.Throttled: 429,
         refusals.OurFault: 500,
         refusals.WrongMethod: 405,
+        refusals.Frozen: 423,
     }
 )
 ACCESS_DENIED: Final = "Not authorized. Access is denied!"

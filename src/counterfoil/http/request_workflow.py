@@ -45,16 +45,16 @@ async def create(context: Context, call: Call) -> Answer:
     request_id = ids.uuid7()
 
     async def attempt(organisation: Organisation, actor: Actor) -> Answer | Stale:
-        command, content = await _prepare(context, call, organisation, actor, kind, request_id)
+        command, content = await prepare(context, call, organisation, actor, kind, request_id)
         outcome = await context.submissions.submit(organisation.org_id, command)
         match outcome:
             case Request():
                 return _created(organisation, outcome, wire.encode(content))
             case Replayed():
-                return _replayed(context, organisation, await _fetch(context, organisation, outcome.request_id))
+                return _replayed(context, organisation, await fetch(context, organisation, outcome.request_id))
             case KeyConflict():
-                stored = await _fetch(context, organisation, outcome.request_id)
-                raise _conflict(context, organisation, command, stored)
+                stored = await fetch(context, organisation, outcome.request_id)
+                raise conflict(context, organisation, command, stored)
             case Refusal():
                 raise outcome
             case Stale():
@@ -63,8 +63,15 @@ async def create(context: Context, call: Call) -> Answer:
     return await answer_fresh(context, call, attempt)
 
 
-async def _prepare(
-    context: Context, call: Call, organisation: Organisation, actor: Actor, kind: str, request_id: UUID
+async def prepare(
+    context: Context,
+    call: Call,
+    organisation: Organisation,
+    actor: Actor,
+    kind: str,
+    request_id: UUID,
+    *,
+    resubmission_of: UUID | None = None,
 ) -> tuple[Submit, Mapping[str, Any]]:
     """All that needs no transaction: read, resolve, take the secrets out, encode the stored form."""
     envelope = wire.json_object(call.body)
@@ -80,7 +87,8 @@ async def _prepare(
     secret = {name: value for name, value in headers.items() if name.lower() not in payloads.PLAIN_HEADERS}
     authorization = next((value for name, value in secret.items() if name.lower() == "authorization"), "")
     masked = {name: payloads.mask(name, value) if name in secret else value for name, value in headers.items()}
-    payload = wire.encode({**content, "headers": masked})
+    shown = {**content, "headers": masked}
+    payload = wire.encode(shown)
     keyring = context.keyring
     macs = {name: keyring.mac(value) for name, value in secret.items()}
     content_digest = sha256(payload + b"".join(name.encode() + mac for name, mac in macs.items())).digest()
@@ -110,20 +118,25 @@ async def _prepare(
         till_login=till[0] if till else None,
         till_epoch=till[1] if till else None,
         idempotency_key=key,
-        idempotency_digest=_idempotency_digest(kind, actor, entity_info, {**content, "headers": masked}, macs)
-        if key
-        else b"",
+        idempotency_digest=_idempotency_digest(kind, actor, entity_info, shown, macs, resubmission_of) if key else b"",
+        resubmission_of=resubmission_of,
     )  # fmt: skip
     return command, content
 
 
 def _idempotency_digest(
-    kind: str, actor: Actor, entity_info: bytes, content: Mapping[str, Any], macs: Mapping[str, bytes]
+    kind: str,
+    actor: Actor,
+    entity_info: bytes,
+    content: Mapping[str, Any],
+    macs: Mapping[str, bytes],
+    resubmission_of: UUID | None,
 ) -> bytes:
     """What must be the same for a key to be answered again: who makes it, where, and what, in any order of keys."""
     hidden = {name: mac.hex() for name, mac in macs.items()}
+    tried = () if resubmission_of is None else (str(resubmission_of),)
     return sha256(
-        wire.encode_sorted([kind, actor.user_id, actor.user_name, entity_info.decode(), content, hidden])
+        wire.encode_sorted([kind, actor.user_id, actor.user_name, entity_info.decode(), content, hidden, *tried])
     ).digest()
 
 
@@ -149,7 +162,7 @@ def told(request: Request) -> dict[str, str]:
     return headers
 
 
-async def _fetch(context: Context, organisation: Organisation, request_id: UUID) -> StoredRequest:
+async def fetch(context: Context, organisation: Organisation, request_id: UUID) -> StoredRequest:
     stored = await reads.find_request(context.pool, organisation.org_id, request_id)
     if stored is None or stored.request is None:
         raise RequestNotFound("no request of this organisation has that requestId", "requestId")
@@ -158,10 +171,15 @@ async def _fetch(context: Context, organisation: Organisation, request_id: UUID)
 
 def opened(context: Context, organisation: Organisation, stored: StoredRequest, request: Request) -> bytes:
     """The stored call with its header values put back."""
-    return wire.encode(_with_headers(context, organisation, request.request_id, request.payload, stored.sealed_headers))
+    return wire.encode(with_headers(context, organisation, request.request_id, request.payload, stored.sealed_headers))
 
 
-def _with_headers(
+def sealed_names(stored: StoredRequest) -> list[str]:
+    """The headers whose values are kept encrypted."""
+    return list(_unpack(stored.sealed_headers))
+
+
+def with_headers(
     context: Context, organisation: Organisation, request_id: UUID, payload: bytes, sealed_headers: bytes
 ) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(payload, parse_float=Decimal)
@@ -185,7 +203,7 @@ def _replayed(context: Context, organisation: Organisation, stored: StoredReques
     return Answer(200, wire.encode(wire.RequestAnswer(first)), {**told(request), "Idempotent-Replayed": "true"})
 
 
-def _conflict(
+def conflict(
     context: Context, organisation: Organisation, command: Submit, stored: StoredRequest
 ) -> IdempotencyConflict:
     before: dict[str, Any] = {"entityInfo": json.loads(stored.entity_info)}
@@ -194,7 +212,7 @@ def _conflict(
     request = stored.request
     if request is not None:
         old, new = (
-            _with_headers(context, organisation, *each)
+            with_headers(context, organisation, *each)
             for each in (
                 (request.request_id, request.payload, stored.sealed_headers),
                 (command.request_id, command.payload, command.sealed_headers),
@@ -203,6 +221,8 @@ def _conflict(
         fields += [f"{TASK}.{path}" for path in wire.differences(old, new)]
         if (request.maker_user_id, request.maker_user_name) != (command.actor.user_id, command.actor.user_name):
             fields.append("the person of X-CAP-UI-AUTH-TOKEN")
+        if request.resubmission_of != command.resubmission_of:
+            fields.append("the request that it is another try of")
     named = ", ".join(fields[:10]) or "the type"
     return IdempotencyConflict(
         f"the Idempotency-Key was used for other content; different are: {named}. Send a new key for a new request",
@@ -230,24 +250,28 @@ async def decide(context: Context, call: Call) -> Answer:
             served_by=SERVED_BY,
             redemption_ids=redemption_ids,
             salt=ids.salt(),
-            digest_seen=_digest_seen(call),
+            digest_seen=digest_seen(call),
         )
-        outcome = await context.decisions.submit(organisation.org_id, command)
-        if isinstance(outcome, NeedsTillCheck):
-            login, verified = await _check_till(context, organisation, actor, request_id)
-            command = replace(command, till_login=login, till_verified=verified)
-            outcome = await context.decisions.submit(organisation.org_id, command)
-        match outcome:
-            case Request():
-                return await _shown(context, organisation, outcome)
-            case Refusal():
-                raise outcome
-            case Stale():
-                return outcome
-            case NeedsTillCheck():
-                raise AssertionError("a verified till credential is never asked for again (this is a bug)")
+        outcome = await give_voice(context, organisation, command)
+        return outcome if isinstance(outcome, Stale) else await _shown(context, organisation, outcome)
 
     return await answer_fresh(context, call, attempt)
+
+
+async def give_voice(context: Context, organisation: Organisation, command: Decide) -> Request | Stale:
+    """Decide, with the stored till credential verified again where that is needed; raises the refusal."""
+    outcome = await context.decisions.submit(organisation.org_id, command)
+    if isinstance(outcome, NeedsTillCheck):
+        login, verified = await _check_till(context, organisation, command.actor, command.request_id)
+        command = replace(command, till_login=login, till_verified=verified)
+        outcome = await context.decisions.submit(organisation.org_id, command)
+    match outcome:
+        case Refusal():
+            raise outcome
+        case NeedsTillCheck():
+            raise AssertionError("a verified till credential is never asked for again (this is a bug)")
+        case _:
+            return outcome
 
 
 def _read_decision(body: Mapping[str, Any]) -> tuple[UUID, str, str]:
@@ -277,7 +301,7 @@ def _read_decision(body: Mapping[str, Any]) -> tuple[UUID, str, str]:
     return found, verdict.lower(), message
 
 
-def _digest_seen(call: Call) -> str | None:
+def digest_seen(call: Call) -> str | None:
     """The digest of If-Match; `*` and absence match anything."""
     header = call.header("if-match")
     if header is None or header in ("", "*"):
@@ -287,7 +311,7 @@ def _digest_seen(call: Call) -> str | None:
 
 async def _check_till(context: Context, organisation: Organisation, actor: Actor, request_id: UUID) -> tuple[str, bool]:
     """Verify the stored till credential as it stands now (it was wrong, or changed since submission)."""
-    stored = await _fetch(context, organisation, request_id)
+    stored = await fetch(context, organisation, request_id)
     opened = {
         name.lower(): context.keyring.open(organisation.org_id, request_id, name, sealed)
         for name, sealed in _unpack(stored.sealed_headers).items()
@@ -301,7 +325,7 @@ async def _shown(context: Context, organisation: Organisation, request: Request)
     """A decided request: masked unless the organisation echoes credentials (D2)."""
     payload = request.payload
     if organisation.echo_credentials == "all":
-        stored = await _fetch(context, organisation, request.request_id)
+        stored = await fetch(context, organisation, request.request_id)
         payload = opened(context, organisation, stored, request)
     answer = wire.RequestAnswer(wire.request_data(organisation, request, payload))
     return Answer(200, wire.encode(answer), told(request))

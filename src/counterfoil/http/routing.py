@@ -11,12 +11,20 @@ from typing import Any, Literal
 from starlette.routing import compile_path
 
 from counterfoil.application.callers import Callers
+from counterfoil.application.comments import CommentOutcome
+from counterfoil.application.delegations import DelegationOutcome
+from counterfoil.application.endings import WithdrawOutcome
+from counterfoil.application.freezes import FreezeOutcome
 from counterfoil.application.group_commit import GroupCommit
 from counterfoil.application.keys import Keyring
 from counterfoil.application.operations import Pool, Probes
 from counterfoil.application.organisations import Organisations
 from counterfoil.application.points import RedeemOutcome
 from counterfoil.application.requests import DecideOutcome, SubmitOutcome
+from counterfoil.domain.comments import AddComment
+from counterfoil.domain.delegations import Delegate, EndDelegation
+from counterfoil.domain.endings import Withdraw
+from counterfoil.domain.freezes import LiftFreeze, PlaceFreeze
 from counterfoil.domain.redemptions import Redeem
 from counterfoil.domain.refusals import InvalidPayload, Refusal, UnknownPath, WrongMethod
 from counterfoil.domain.requests import Decide, Submit
@@ -84,6 +92,10 @@ class Context:
     submissions: GroupCommit[Submit, SubmitOutcome]
     decisions: GroupCommit[Decide, DecideOutcome]
     redemptions: GroupCommit[Redeem, RedeemOutcome]
+    withdrawals: GroupCommit[Withdraw, WithdrawOutcome]
+    comments: GroupCommit[AddComment, CommentOutcome]
+    delegations: GroupCommit[Delegate | EndDelegation, DelegationOutcome]
+    freezes: GroupCommit[PlaceFreeze | LiftFreeze, FreezeOutcome]
     probes: Probes
     # The metrics of all workers as text; takes the ages in seconds of the oldest undecided requests.
     render_metrics: Callable[[Mapping[int, float] | None], bytes]

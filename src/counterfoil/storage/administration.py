@@ -93,6 +93,7 @@ async def load(tx: Tx, file: OrganisationFile, *, is_new: bool) -> tuple[Current
         grants=known.grants,
         hosts={host.host_id: host for host in known.hosts},
         policy=known.policy,
+        reason_codes=known.reason_codes,
         programme=known.programme if known.programme.programme_id else None,
         has_members=times["has_members"],
         login_owners=owners,
@@ -145,6 +146,10 @@ async def write(
             programme.currency_per_point, programme.hold_days, programme.release_grace_hours,
             programme.goodwill_expiry_days, programme.goodwill_points_max,
         )  # fmt: skip
+    gone = [(each.before.code, each.before.request_type or "*") for each in difference.reason_codes if each.before]
+    await _execute(tx, "delete_reason_codes", org_id, gone)
+    codes = [(each.code, each.request_type or "*", each.name) for each in _after(difference.reason_codes)]
+    await _execute(tx, "insert_reason_codes", org_id, codes)
     await _write_members(tx, org_id, difference.members, now, new_id)
 
 

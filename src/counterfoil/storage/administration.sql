@@ -129,6 +129,16 @@ SET name = EXCLUDED.name, currency_per_point = EXCLUDED.currency_per_point, hold
     release_grace_hours = EXCLUDED.release_grace_hours, goodwill_expiry_days = EXCLUDED.goodwill_expiry_days,
     goodwill_points_max = EXCLUDED.goodwill_points_max
 
+-- name: delete_reason_codes
+-- Reason codes that go or differ.
+DELETE FROM reason_code c USING unnest($2::text[], $3::text[]) AS g (code, request_type)
+WHERE c.org_id = $1 AND c.code = g.code AND c.request_type = g.request_type
+
+-- name: insert_reason_codes
+-- Reason codes that come or differ.
+INSERT INTO reason_code (org_id, code, request_type, name)
+SELECT $1, n.* FROM unnest($2::text[], $3::text[], $4::text[]) AS n
+
 -- name: lock_members
 -- The members that change, in the order in which everybody locks members.
 SELECT member_id FROM member

@@ -22,9 +22,10 @@ from counterfoil.storage.database import Tx
 
 _SQL = statements.load("changes.sql")
 _WIDTHS = {
-    "requests": 31, "changed_requests": 7, "decisions": 9, "holds": 5, "hold_lots": 3, "changed_holds": 2,
-    "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "new_lots": 9, "goodwills": 5,
-    "statuses": 4, "freed_keys": 4, "events": 7, "refusals": 7,
+    "requests": 33, "changed_requests": 7, "decisions": 12, "comments": 7, "holds": 5, "hold_lots": 3,
+    "changed_holds": 2, "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "new_lots": 9,
+    "goodwills": 5, "statuses": 4, "freed_keys": 4, "events": 7, "refusals": 7, "delegations": 9,
+    "ended_delegations": 2, "freezes": 7, "changed_freezes": 7, "versions": 1,
 }  # fmt: skip
 _REFERENCE = 4  # its column in a row of redemptions, and of goodwills
 _REQUEST, _POINTS = 0, 2  # columns in a row of goodwills
@@ -40,6 +41,7 @@ class Changes:
     requests: list[tuple[Any, ...]] = field(default_factory=list)
     changed_requests: list[tuple[Any, ...]] = field(default_factory=list)
     decisions: list[tuple[Any, ...]] = field(default_factory=list)
+    comments: list[tuple[Any, ...]] = field(default_factory=list)
     holds: list[tuple[Any, ...]] = field(default_factory=list)
     hold_lots: list[tuple[Any, ...]] = field(default_factory=list)
     changed_holds: list[tuple[Any, ...]] = field(default_factory=list)
@@ -54,6 +56,11 @@ class Changes:
     freed_keys: list[tuple[Any, ...]] = field(default_factory=list)
     events: list[tuple[Any, ...]] = field(default_factory=list)
     refusals: list[tuple[Any, ...]] = field(default_factory=list)
+    delegations: list[tuple[Any, ...]] = field(default_factory=list)
+    ended_delegations: list[tuple[Any, ...]] = field(default_factory=list)
+    freezes: list[tuple[Any, ...]] = field(default_factory=list)
+    changed_freezes: list[tuple[Any, ...]] = field(default_factory=list)
+    versions: list[tuple[Any, ...]] = field(default_factory=list)
 
     def add_request(self, request: Request, command: Submit, requirement: bytes, policy_revision: int) -> None:
         """A request that was submitted."""
@@ -65,7 +72,7 @@ class Changes:
             request.identifier_kind, request.identifier_value, request.external_reference, request.host_id,
             request.host_revision, request.payload, command.sealed_headers, request.till_login, request.till_epoch,
             request.digest, policy_revision, request.approvals_required, requirement, ",".join(request.flags),
-            request.duplicate_of, request.started_at,
+            request.duplicate_of, request.started_at, request.expires_at, request.resubmission_of,
         ))  # fmt: skip
 
     def change_request(self, request: Request) -> None:
@@ -79,7 +86,8 @@ class Changes:
         """One checker's voice, the last one of the request so far."""
         self.decisions.append((
             request.request_id, len(request.decisions), decision.person_id, request.maker_person_id, decision.user_id,
-            decision.user_name, decision.verdict, decision.message, decision.decided_at,
+            decision.user_name, decision.verdict, decision.message, decision.decided_at, decision.on_behalf_of,
+            decision.reason_code, decision.sent_back,
         ))  # fmt: skip
 
     def add_holds(self, member_id: int, holds: Iterable[Hold]) -> None:

@@ -4,21 +4,22 @@ INSERT INTO request (
     org_id, request_id, request_type, state, version, maker_person_id, maker_user_id, maker_user_name, maker_login,
     entity_info, unit_id, till_id, store_id, zone_id, concept_id, points, member_id, identifier_kind,
     identifier_value, external_reference, host_id, host_revision, payload, sealed_headers, till_login, till_epoch,
-    digest, policy_revision, approvals_required, requirement, flags, duplicate_of, started_at)
+    digest, policy_revision, approvals_required, requirement, flags, duplicate_of, started_at, expires_at,
+    resubmission_of)
 SELECT $1, n.request_id, n.request_type, n.state, 1, n.maker_person_id, n.maker_user_id, n.maker_user_name,
     n.maker_login, n.entity_info, n.unit_id, n.till_id, n.store_id, n.zone_id, n.concept_id, n.points, n.member_id,
     n.identifier_kind, n.identifier_value, n.external_reference, n.host_id, n.host_revision, n.payload,
     n.sealed_headers, n.till_login, n.till_epoch, n.digest, n.policy_revision, n.approvals_required, n.requirement,
-    string_to_array(n.flags, ','), n.duplicate_of, n.started_at
+    string_to_array(n.flags, ','), n.duplicate_of, n.started_at, n.expires_at, n.resubmission_of
 FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::bytea[],
     $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[],
     $17::text[], $18::text[], $19::text[], $20::text[], $21::integer[], $22::bytea[], $23::bytea[], $24::text[],
     $25::bigint[], $26::bytea[], $27::integer[], $28::integer[], $29::bytea[], $30::text[], $31::uuid[],
-    $32::timestamptz[]) AS n (
+    $32::timestamptz[], $33::timestamptz[], $34::uuid[]) AS n (
     request_id, request_type, state, maker_person_id, maker_user_id, maker_user_name, maker_login, entity_info,
     unit_id, till_id, store_id, zone_id, concept_id, points, member_id, identifier_kind, identifier_value,
     external_reference, host_id, host_revision, payload, sealed_headers, till_login, till_epoch, digest,
-    policy_revision, approvals_required, requirement, flags, duplicate_of, started_at)
+    policy_revision, approvals_required, requirement, flags, duplicate_of, started_at, expires_at, resubmission_of)
 
 -- name: changed_requests
 -- A request whose state, version or outcome moved.
@@ -32,9 +33,15 @@ WHERE r.org_id = $1 AND r.request_id = c.request_id
 -- name: decisions
 -- A checker's voice.
 INSERT INTO decision (org_id, request_id, number, person_id, maker_person_id, user_id, user_name, verdict, message,
-    decided_at)
+    decided_at, on_behalf_of, reason_code, sent_back)
 SELECT $1, n.* FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
-    $9::text[], $10::timestamptz[]) AS n
+    $9::text[], $10::timestamptz[], $11::text[], $12::text[], $13::boolean[]) AS n
+
+-- name: comments
+-- What somebody said about a request.
+INSERT INTO request_comment (org_id, request_id, comment_id, person_id, user_id, user_name, message, made_at)
+SELECT $1, n.* FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::text[],
+    $8::timestamptz[]) AS n
 
 -- name: holds
 -- Points set aside for a request.
@@ -118,3 +125,37 @@ INSERT INTO event (org_id, subject_id, event_id, kind, at, facts, personal, leaf
 SELECT $1, n.* FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::bytea[], $7::bytea[],
     $8::bytea[]) AS n
 ON CONFLICT DO NOTHING
+
+-- name: delegations
+-- A deciding right that is lent.
+INSERT INTO delegation (org_id, delegation_id, delegator_id, delegate_id, unit_id, request_type, points_max,
+    valid_from, valid_until, made_at)
+SELECT $1, n.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[],
+    $8::timestamptz[], $9::timestamptz[], $10::timestamptz[]) AS n
+
+-- name: ended_delegations
+-- A delegation that was ended early.
+UPDATE delegation d SET ended_at = c.ended_at
+FROM unnest($2::uuid[], $3::timestamptz[]) AS c (delegation_id, ended_at)
+WHERE d.org_id = $1 AND d.delegation_id = c.delegation_id
+
+-- name: freezes
+-- A freeze that was placed.
+INSERT INTO freeze_order (org_id, freeze_id, scope, target, reason, placed_by, placed_name, placed_at)
+SELECT $1, n.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+    $8::timestamptz[]) AS n
+
+-- name: changed_freezes
+-- A freeze whose lifting was proposed, or done by a second person.
+UPDATE freeze_order f
+SET lift_proposed_by = c.lift_proposed_by, lift_proposed_name = c.lift_proposed_name,
+    lift_proposed_at = c.lift_proposed_at, lifted_by = c.lifted_by, lifted_name = c.lifted_name,
+    lifted_at = c.lifted_at
+FROM unnest($2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[], $8::timestamptz[])
+    AS c (freeze_id, lift_proposed_by, lift_proposed_name, lift_proposed_at, lifted_by, lifted_name, lifted_at)
+WHERE f.org_id = $1 AND f.freeze_id = c.freeze_id
+
+-- name: versions
+-- The organisation's version, by which every process sees with its next call that something changed.
+UPDATE organisation o SET version = o.version + 1
+WHERE o.org_id = $1 AND o.version = ANY ($2::bigint[])

@@ -7,7 +7,18 @@ from decimal import Decimal
 import msgspec
 
 from counterfoil.domain.access import Grant, OrgUnit
-from counterfoil.domain.organisations import Credential, Host, Organisation, Person, Policy, Programme, User
+from counterfoil.domain.organisations import (
+    Credential,
+    Delegation,
+    Freeze,
+    Host,
+    Organisation,
+    Person,
+    Policy,
+    Programme,
+    ReasonCode,
+    User,
+)
 from counterfoil.storage import statements
 from counterfoil.storage.database import Tx
 
@@ -29,6 +40,9 @@ class _Snapshot(msgspec.Struct):
     users: list[User]
     credentials: list[Credential]
     grants: list[Grant]
+    delegations: list[Delegation]
+    freezes: list[Freeze]
+    reason_codes: list[ReasonCode]
     hosts: list[Host]
     policy: Policy | None
     programme: Programme | None
@@ -62,6 +76,9 @@ async def find_organisation(tx: Tx, org_id: int) -> Organisation | None:
         policy=read.policy,
         programme=read.programme or _NO_PROGRAMME,
         grants=tuple(read.grants),
+        delegations=tuple(read.delegations),
+        freezes=tuple(read.freezes),
+        reason_codes=tuple(read.reason_codes),
     )
 
 

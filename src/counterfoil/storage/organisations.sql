@@ -24,12 +24,29 @@ SELECT json_build_object(
         'request_type', g.request_type, 'points_max', g.points_max, 'valid_from', g.valid_from,
         'valid_until', g.valid_until))
         FROM access_grant g WHERE g.org_id = $1), '[]'),
+    'delegations', coalesce((SELECT json_agg(json_build_object(
+        'delegation_id', d.delegation_id, 'delegator_id', d.delegator_id, 'delegate_id', d.delegate_id,
+        'valid_from', d.valid_from, 'valid_until', d.valid_until, 'unit_id', d.unit_id,
+        'request_type', d.request_type, 'points_max', d.points_max, 'made_at', d.made_at))
+        FROM delegation d
+        WHERE d.org_id = $1 AND d.ended_at IS NULL AND d.valid_until > clock_timestamp()), '[]'),
+    'freezes', coalesce((SELECT json_agg(json_build_object(
+        'freeze_id', f.freeze_id, 'scope', f.scope, 'target', f.target, 'reason', f.reason,
+        'placed_by', f.placed_by, 'placed_name', f.placed_name, 'placed_at', f.placed_at,
+        'lift_proposed_by', f.lift_proposed_by, 'lift_proposed_name', f.lift_proposed_name,
+        'lift_proposed_at', f.lift_proposed_at) ORDER BY f.freeze_id)
+        FROM freeze_order f WHERE f.org_id = $1 AND f.lifted_at IS NULL), '[]'),
+    'reason_codes', coalesce((SELECT json_agg(json_build_object(
+        'code', c.code, 'name', c.name, 'request_type', nullif(c.request_type, '*'))
+        ORDER BY c.code, c.request_type)
+        FROM reason_code c WHERE c.org_id = $1), '[]'),
     'hosts', coalesce((SELECT json_agg(json_build_object(
         'host_id', h.host_id, 'scheme', h.scheme, 'pattern', h.pattern, 'port', h.port, 'target', h.target,
         'revision', h.revision, 'base_url', h.base_url, 'plain_http', h.plain_http, 'private', h.private))
         FROM host h WHERE h.org_id = $1), '[]'),
     'policy', (SELECT json_build_object(
-        'revision', p.revision, 'approvals_required', (p.document ->> 'approvals')::integer)
+        'revision', p.revision, 'approvals_required', (p.document ->> 'approvals')::integer,
+        'life_hours', (p.document ->> 'lifeHours')::integer)
         FROM policy p WHERE p.org_id = $1 ORDER BY p.revision DESC LIMIT 1),
     'programme', (SELECT json_build_object(
         'programme_id', p.programme_id, 'name', p.name, 'currency_per_point', p.currency_per_point::text,

@@ -10,9 +10,12 @@ import re
 import asyncpg
 
 _ROLE = re.compile(r"[a-z_][a-z0-9_$-]{0,62}")
-_APPEND_ONLY = "event, decision, journal, posting, redemption, goodwill, hold_lot"
-_CHANGED = "request, hold, member, member_status, lot, attempt, organisation, org_unit, person, app_user, credential"
-_REPLACED = "idempotency_key, outbox, access_grant, host, policy, programme, member_identifier, directory"
+_APPEND_ONLY = "event, decision, journal, posting, redemption, goodwill, hold_lot, request_comment"
+_CHANGED = (
+    "request, hold, member, member_status, lot, attempt, organisation, org_unit, person, app_user, credential, "
+    "delegation, freeze_order"
+)
+_REPLACED = "idempotency_key, outbox, access_grant, host, policy, programme, member_identifier, directory, reason_code"
 
 
 class UnusableRole(Exception):

@@ -13,7 +13,8 @@ import msgspec
 from counterfoil.domain.intouch_answers import Outcome
 from counterfoil.domain.points import Hold, MemberAccount
 from counterfoil.domain.request_pages import ListQuery, Page, StoredRequest
-from counterfoil.domain.requests import FINAL, Decide, Decision, Request, State, Submit
+from counterfoil.domain.requests import FINAL, Decide, Decision, Request, State, Submit, as_of
+from counterfoil.domain.resubmissions import Earlier
 from counterfoil.domain.seals import Event
 from counterfoil.storage import statements
 from counterfoil.storage.accounts import Loaded, account_of, lock_and_read
@@ -34,6 +35,7 @@ class SubmissionFile:
     duplicate_of: UUID | None
     key_request_id: UUID | None
     key_digest: bytes | None
+    earlier: Earlier | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ async def lock_for_submission(tx: Tx, org_id: int, commands: Sequence[Submit], p
                     each.host_id,
                     each.actor.login,
                     each.idempotency_key,
+                    each.resubmission_of,
                 )
                 for each in commands
             ),
@@ -83,21 +86,37 @@ async def lock_for_submission(tx: Tx, org_id: int, commands: Sequence[Submit], p
             row["duplicate_of"],
             row["key_request_id"],
             row["key_digest"],
+            _earlier(row),
         )
         for row in (by_id[each.request_id] for each in commands)
     ]
     return Loaded(max(row["now"] for row in rows), rows[0]["organisation_version"], files)
 
 
+def _earlier(row: Any) -> Earlier | None:
+    if row["before_state"] is None:
+        return None
+    return Earlier(
+        row["before_type"],
+        State(row["before_state"]),
+        row["before_maker"],
+        row["before_expires_at"],
+        row["resubmitted_as"],
+    )
+
+
 async def lock_for_decision(tx: Tx, org_id: int, commands: Sequence[Decide]) -> Loaded[DecisionFile]:
     """Lock the requests that the commands name, then their members, and read each command's file."""
-    arguments = list(
-        zip(
-            *((each.decision_id, each.request_id, *each.redemption_ids) for each in commands),
-            strict=True,
-        )
-    )
-    rows = await lock_and_read(tx, _SQL["lock_for_decision"], org_id, *arguments)
+    return await _lock(tx, org_id, [(each.decision_id, each.request_id, *each.redemption_ids) for each in commands])
+
+
+async def lock_for_ending(tx: Tx, org_id: int, named: Sequence[tuple[UUID, UUID]]) -> Loaded[DecisionFile]:
+    """The same for what ends requests without executing them; named are each command's own id and its request's."""
+    return await _lock(tx, org_id, [(command_id, request_id, "", "") for command_id, request_id in named])
+
+
+async def _lock(tx: Tx, org_id: int, asked: Sequence[tuple[object, ...]]) -> Loaded[DecisionFile]:
+    rows = await lock_and_read(tx, _SQL["lock_for_decision"], org_id, *zip(*asked, strict=True))
     by_id = {row["decision_id"]: row for row in rows}
     accounts: dict[int, MemberAccount] = {}
     files = [
@@ -109,7 +128,7 @@ async def lock_for_decision(tx: Tx, org_id: int, commands: Sequence[Decide]) -> 
             row["reference_used"],
             row["redemption_id"],
         )
-        for row in (by_id[each.decision_id] for each in commands)
+        for row in (by_id[command_id] for command_id, *_ in asked)
     ]
     return Loaded(max(row["now"] for row in rows), rows[0]["organisation_version"], files)
 
@@ -140,6 +159,8 @@ def request_from_row(row: Any) -> Request:
         till_epoch=row["till_epoch"],
         flags=tuple(row["flags"]),
         duplicate_of=row["duplicate_of"],
+        expires_at=row["expires_at"],
+        resubmission_of=row["resubmission_of"],
         decided_at=row["decided_at"],
         ended_at=row["ended_at"],
         outcome=None if row["outcome"] is None else _outcome.decode(row["outcome"]),
@@ -154,7 +175,28 @@ async def fetch_request(tx: Tx, org_id: int, request_id: UUID) -> StoredRequest 
         return None
     if row["request_id"] is None:
         return StoredRequest(row["organisation_version"], None, b"", b"")
-    return StoredRequest(row["organisation_version"], request_from_row(row), row["sealed_headers"], row["entity_info"])
+    return _stored(row, row["resubmitted_as"])
+
+
+def _stored(row: Any, resubmitted_as: UUID | None = None) -> StoredRequest:
+    """As it stands now: what time has decided is so, whether or not the sweep has written it down."""
+    return StoredRequest(
+        row["organisation_version"],
+        as_of(request_from_row(row), row["now"]),
+        row["sealed_headers"],
+        row["entity_info"],
+        resubmitted_as,
+    )
+
+
+async def has_overdue(tx: Tx, org_id: int) -> bool:
+    """Whether the time of any pending request is over."""
+    return bool(await tx.fetchval(_SQL["has_overdue"], org_id))
+
+
+async def claim_overdue(tx: Tx, org_id: int, count_max: int) -> list[UUID]:
+    """Lock pending requests whose time is over, with their members; none that somebody else has locked."""
+    return [row["request_id"] for row in await tx.fetch(_SQL["claim_overdue"], org_id, count_max)]
 
 
 async def oldest_pending(tx: Tx, org_id: int) -> datetime | None:
@@ -199,11 +241,7 @@ async def list_requests(tx: Tx, org_id: int, query: ListQuery) -> Page | None:
     if not rows:
         return None
     version, total = rows[0]["organisation_version"], rows[0]["total"]
-    found = [
-        StoredRequest(version, request_from_row(row), row["sealed_headers"], row["entity_info"])
-        for row in rows
-        if row["request_id"] is not None
-    ]
+    found = [_stored(row) for row in rows if row["request_id"] is not None]
     return Page(version, total, found)
 
 

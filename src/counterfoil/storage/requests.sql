@@ -11,8 +11,8 @@ ON CONFLICT DO NOTHING
 -- refresh the snapshot, so the caller compares locked_version with seen_version and runs it again if they differ.
 WITH asked AS MATERIALIZED (
     SELECT *, CASE WHEN kind = 'id' THEN value::bigint END AS member_id FROM unnest(
-        $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
-        AS a (request_id, request_type, kind, value, reference, host_id, caller, key)
+        $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::uuid[])
+        AS a (request_id, request_type, kind, value, reference, host_id, caller, key, resubmission_of)
 ), named AS MATERIALIZED (
     SELECT a.request_id, i.member_id
     FROM asked a JOIN member_identifier i ON i.org_id = $1 AND i.kind = a.kind AND i.value = a.value
@@ -35,18 +35,23 @@ SELECT a.request_id, clock_timestamp() AS now, statement_timestamp() AS statemen
        account.locked_version, account.seen_version, account.document,
        earlier.request_id IS NOT NULL AS already_written,
        twin.request_id AS duplicate_of,
-       k.request_id AS key_request_id, k.digest AS key_digest
+       k.request_id AS key_request_id, k.digest AS key_digest,
+       before.state AS before_state, before.request_type AS before_type, before.maker_person_id AS before_maker,
+       before.expires_at AS before_expires_at, another.request_id AS resubmitted_as
 FROM asked a
 JOIN organisation o ON o.org_id = $1
 LEFT JOIN named n ON n.request_id = a.request_id
 LEFT JOIN account ON account.member_id = n.member_id
 LEFT JOIN request earlier ON earlier.org_id = $1 AND earlier.request_id = a.request_id
-LEFT JOIN idempotency_key k ON k.org_id = $1 AND k.caller = a.caller AND k.path = $10 AND k.key = a.key
+LEFT JOIN idempotency_key k ON k.org_id = $1 AND k.caller = a.caller AND k.path = $11 AND k.key = a.key
+LEFT JOIN request before ON before.org_id = $1 AND before.request_id = a.resubmission_of
+LEFT JOIN request another ON another.org_id = $1 AND another.resubmission_of = a.resubmission_of
 LEFT JOIN LATERAL (
     SELECT r.request_id FROM request r
     WHERE r.org_id = $1 AND r.external_reference = a.reference AND r.host_id = a.host_id
       AND r.request_type = a.request_type
       AND r.request_id <> a.request_id AND r.state IN ('pending', 'approved', 'unknown', 'succeeded')
+      AND (r.state <> 'pending' OR r.expires_at IS NULL OR r.expires_at > clock_timestamp())
     ORDER BY r.started_at LIMIT 1
 ) twin ON a.reference IS NOT NULL
 
@@ -103,7 +108,8 @@ LEFT JOIN redemption taken ON taken.org_id = $1 AND taken.redemption_id = a.firs
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_object(
         'person_id', d.person_id, 'user_id', d.user_id, 'user_name', d.user_name, 'verdict', d.verdict,
-        'message', d.message, 'decided_at', d.decided_at) ORDER BY d.number) AS document
+        'message', d.message, 'decided_at', d.decided_at, 'on_behalf_of', d.on_behalf_of,
+        'reason_code', d.reason_code, 'sent_back', d.sent_back) ORDER BY d.number) AS document
     FROM decision d WHERE d.org_id = $1 AND d.request_id = r.request_id
 ) voices ON true
 LEFT JOIN LATERAL (
@@ -117,16 +123,39 @@ LEFT JOIN LATERAL (
 
 -- name: fetch_request
 -- One request with its voices, and the organisation's version to judge the reader by.
-SELECT o.version AS organisation_version, r.*, voices.document AS decisions
+SELECT o.version AS organisation_version, statement_timestamp() AS now, r.*, voices.document AS decisions,
+    another.request_id AS resubmitted_as
 FROM organisation o
 LEFT JOIN request r ON r.org_id = o.org_id AND r.request_id = $2
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_object(
         'person_id', d.person_id, 'user_id', d.user_id, 'user_name', d.user_name, 'verdict', d.verdict,
-        'message', d.message, 'decided_at', d.decided_at) ORDER BY d.number) AS document
+        'message', d.message, 'decided_at', d.decided_at, 'on_behalf_of', d.on_behalf_of,
+        'reason_code', d.reason_code, 'sent_back', d.sent_back) ORDER BY d.number) AS document
     FROM decision d WHERE d.org_id = $1 AND d.request_id = r.request_id
 ) voices ON true
+LEFT JOIN request another ON another.org_id = $1 AND another.resubmission_of = r.request_id
 WHERE o.org_id = $1
+
+-- name: claim_overdue
+-- Pending requests whose time is over, oldest end first, with their members: whatever somebody else has locked
+-- is left alone, so that this waits for nobody.
+WITH overdue AS MATERIALIZED (
+    SELECT r.request_id, r.member_id FROM request r
+    WHERE r.org_id = $1 AND r.ended_at IS NULL AND r.expires_at <= clock_timestamp() AND r.state = 'pending'
+    ORDER BY r.expires_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+), free AS MATERIALIZED (
+    SELECT m.member_id FROM member m
+    WHERE m.org_id = $1 AND m.member_id IN (SELECT member_id FROM overdue)
+    ORDER BY m.member_id FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT request_id FROM overdue WHERE member_id IS NULL OR member_id IN (SELECT member_id FROM free)
+
+-- name: has_overdue
+-- Whether any pending request's time is over: a look that locks nothing.
+SELECT EXISTS (
+    SELECT FROM request r
+    WHERE r.org_id = $1 AND r.ended_at IS NULL AND r.expires_at <= clock_timestamp() AND r.state = 'pending')
 
 -- name: list_events
 -- The audit trail of one request, in order.
@@ -146,7 +175,8 @@ SELECT min(r.started_at) AS started_at FROM request r WHERE r.org_id = $1 AND r.
 WITH chosen AS NOT MATERIALIZED (
     SELECT r.* FROM request r
     WHERE r.org_id = $1 {only_open} AND r.request_type <> 'ADMIN-CHANGE'
-      AND r.state = ANY ($2::text[])
+      AND CASE WHEN r.state = 'pending' AND r.expires_at <= statement_timestamp() THEN 'expired' ELSE r.state END
+          = ANY ($2::text[])
       AND ($3::text IS NULL OR r.request_type = $3)
       AND ($4::bigint IS NULL OR r.maker_user_id = $4)
       AND ($5::bigint IS NULL OR r.till_id = $5)
@@ -157,14 +187,16 @@ WITH chosen AS NOT MATERIALIZED (
 ), page AS MATERIALIZED (
     SELECT * FROM chosen ORDER BY {order} LIMIT $11 OFFSET $12
 )
-SELECT o.version AS organisation_version, total.n AS total, page.*, voices.document AS decisions
+SELECT o.version AS organisation_version, statement_timestamp() AS now, total.n AS total, page.*,
+    voices.document AS decisions
 FROM organisation o
 CROSS JOIN (SELECT count(*) AS n FROM chosen) total
 LEFT JOIN page ON true
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_object(
         'person_id', d.person_id, 'user_id', d.user_id, 'user_name', d.user_name, 'verdict', d.verdict,
-        'message', d.message, 'decided_at', d.decided_at) ORDER BY d.number) AS document
+        'message', d.message, 'decided_at', d.decided_at, 'on_behalf_of', d.on_behalf_of,
+        'reason_code', d.reason_code, 'sent_back', d.sent_back) ORDER BY d.number) AS document
     FROM decision d WHERE d.org_id = $1 AND d.request_id = page.request_id
 ) voices ON true
 WHERE o.org_id = $1

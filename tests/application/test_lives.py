@@ -1,0 +1,372 @@
+"""Any history of whole lives: makers, checkers, delegations, freezes, deactivations and time, beside an oracle.
+
+After each step the answers, every request with its voices, and every invariant of the database are compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from counterfoil.application import delegations, endings, freezes, ids, requests
+from counterfoil.application.requests import Stale
+from counterfoil.domain.delegations import EndDelegation
+from counterfoil.domain.freezes import Scope
+from counterfoil.domain.organisations import Delegation, Freeze, Organisation
+from counterfoil.domain.refusals import Refusal
+from counterfoil.domain.requests import Request
+from counterfoil.storage.database import open_pool, transaction
+from tests import invariants
+from tests.builders import (
+    CHECKER,
+    MAKER,
+    OTHER_CHECKER,
+    ZONE,
+    Lot,
+    actor_of,
+    connect,
+    decide_command,
+    delegate_command,
+    fetch_organisation,
+    freeze_command,
+    lift_command,
+    seed_member,
+    seed_organisation,
+    submit_command,
+    withdraw_command,
+)
+from tests.lives import HOUR, OVER, PENDING, Lent, Lives, Stop
+
+BOTH, LENT_TO = "E-both", "E-lent-to"
+RIGHTS = {
+    MAKER: {"make"},
+    CHECKER: {"check", "freeze"},
+    OTHER_CHECKER: {"check"},
+    BOTH: {"make", "check", "freeze"},
+    LENT_TO: set[str](),
+}
+NAMES = {"make": "CanMakeRequest", "check": "CanCheckRequest", "freeze": "CanFreeze"}
+PERSON = st.sampled_from(list(RIGHTS))
+CHECKING = st.sampled_from([CHECKER, OTHER_CHECKER, BOTH, LENT_TO, LENT_TO, MAKER])
+WHICH = st.integers(0, 30)
+HOURS = st.sampled_from([1, 5, 24, 30, 100])
+SIZE = 1_000_000
+OWNED = 10**12
+# Its rows keep their dates when time is moved under the delegations: the oracle judges them.
+MOVED = "a lent right was lent when it was used"
+
+
+class Histories(RuleBasedStateMachine):
+    """`url` and `runner` are set by the test."""
+
+    url: str
+    runner: asyncio.Runner
+
+    @initialize(required=st.sampled_from([1, 2, 2]), life_hours=st.sampled_from([None, 24, 24]))
+    def begin(self, required: int, life_hours: int | None) -> None:
+        self.oracle = Lives({person: set(rights) for person, rights in RIGHTS.items()}, required, life_hours)
+        self.moved = False
+        self.runner.run(self._begin())
+        self.submit(MAKER, 0, again=False)
+        self.submit(BOTH, 0, again=False)
+
+    async def _begin(self) -> None:
+        self.connection = await connect(self.url)
+        tables = await self.connection.fetch(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'schema_migration'"
+        )
+        await self.connection.execute(
+            "SET session_replication_role = replica; "  # the guards would not let a history end
+            f"TRUNCATE {', '.join(each['tablename'] for each in tables)}; RESET session_replication_role"
+        )
+        await seed_organisation(self.connection, approvals=self.oracle.required, life_hours=self.oracle.life_hours)
+        await seed_member(self.connection, [Lot(OWNED)])
+        await self.connection.execute("DELETE FROM access_grant")
+        for number, person in enumerate((BOTH, LENT_TO)):
+            await self.connection.execute("INSERT INTO person VALUES (51250, $1, $1, true)", person)
+            await self.connection.execute(
+                "INSERT INTO app_user (org_id, user_id, user_name, person_id) VALUES (51250, $1, $2, $2)",
+                number + 1, person,
+            )  # fmt: skip
+        for person, rights in RIGHTS.items():
+            for right in rights:
+                await self._grant(person, right)
+        self.pool = await open_pool(self.url, size=1)
+
+    async def _grant(self, person: str, right: str) -> None:
+        unit = None if right == "freeze" else ZONE
+        await self.connection.execute(
+            "INSERT INTO access_grant (org_id, grant_id, person_id, unit_id, access_right) "
+            "VALUES (51250, $1, $2, $3, $4)", ids.uuid7(), person, unit, NAMES[right],
+        )  # fmt: skip
+
+    def teardown(self) -> None:
+        if hasattr(self, "pool"):
+            self.runner.run(self._end())
+
+    async def _end(self) -> None:
+        await self.pool.close()
+        await self.connection.close()
+
+    def run(self, verb: Any, make: Any) -> Any:
+        """One command with a fresh snapshot; with an old one it would change nothing."""
+        return self.runner.run(self._run(verb, make))
+
+    async def _run(self, verb: Any, make: Any) -> Any:
+        found = await fetch_organisation(self.connection)
+        async with transaction(self.pool, lock_timeout_ms=2000) as tx:
+            old = replace(found, version=found.version - 1)
+            [again] = await verb(tx, old, [make(old)])
+            assert isinstance(again, Stale)
+        command = make(found)
+        async with transaction(self.pool, lock_timeout_ms=2000) as tx:
+            [outcome] = await verb(tx, found, [command])
+        if not isinstance(outcome, Refusal | Stale) and verb is not requests.submit_requests:
+            async with transaction(self.pool, lock_timeout_ms=2000) as tx:  # as after a lost connection
+                assert await verb(tx, found, [command]) == [outcome]
+        match outcome:
+            case Request():
+                return outcome.state.value
+            case Refusal():
+                return outcome.code
+            case Delegation() | Freeze():
+                return 0
+            case _:
+                raise AssertionError(outcome)
+
+    def request(self, which: int, *, of: tuple[str, ...] = (PENDING, *OVER)) -> UUID:
+        found = [each for each, life in self.oracle.requests.items() if life.state in of]
+        return (found or list(self.oracle.requests))[which % len(found or self.oracle.requests)]
+
+    # ------------------------------------------------------------ what can happen
+
+    @rule(maker=st.sampled_from([MAKER, MAKER, BOTH, CHECKER]), which=WHICH, again=st.booleans())
+    def submit(self, maker: str, which: int, *, again: bool) -> None:
+        self.oracle.now += 1
+        earlier = self.request(which, of=("rejected", "withdrawn", "expired")) if again else None
+        request_id = ids.uuid7()
+        expected = self.oracle.submit(request_id, maker, earlier)
+
+        def command(found: Organisation) -> Any:
+            return submit_command(found, points=SIZE, person_id=maker, request_id=request_id, resubmission_of=earlier)
+
+        assert self.run(requests.submit_requests, command) == expected
+
+    @precondition(lambda self: self.oracle.requests)
+    @rule(which=WHICH, person=CHECKING, verdict=st.sampled_from(["approved"] * 3 + ["rejected", "sent back"]))
+    def decide(self, which: int, person: str, verdict: str) -> None:
+        self.oracle.now += 1
+        request_id = self.request(which, of=(PENDING,) if which < 25 else OVER)
+        sent_back = verdict == "sent back"
+        verdict = "approved" if verdict == "approved" else "rejected"
+        expected = self.oracle.decide(request_id, person, verdict)
+        command_id = ids.uuid7()
+
+        def command(found: Organisation) -> Any:
+            return decide_command(
+                found, request_id, verdict=verdict, person_id=person, decision_id=command_id, sent_back=sent_back
+            )
+
+        assert self.run(requests.decide_requests, command) == expected
+
+    @precondition(lambda self: self.oracle.requests)
+    @rule(which=WHICH, own=st.booleans())
+    def withdraw(self, which: int, *, own: bool) -> None:
+        self.oracle.now += 1
+        request_id = self.request(which)
+        person = self.oracle.requests[request_id].maker if own else CHECKER
+        expected = self.oracle.withdraw(request_id, person)
+        command_id = ids.uuid7()
+        assert expected == self.run(
+            endings.withdraw_requests,
+            lambda found: withdraw_command(found, request_id, person_id=person, withdrawal_id=command_id),
+        )
+
+    @rule(
+        delegator=st.sampled_from([CHECKER, OTHER_CHECKER, BOTH, LENT_TO]),
+        delegate=st.sampled_from([LENT_TO] * 3 + list(RIGHTS)),
+        begins=st.sampled_from([0, 0, 6]),
+        lasts=st.sampled_from([24, 60]),
+    )
+    def delegate(self, delegator: str, delegate: str, begins: int, lasts: int) -> None:
+        self.oracle.now += 1
+        delegation_id = ids.uuid7()
+        at = self.oracle.now + begins * HOUR
+        expected = self.oracle.delegate(delegation_id, Lent(delegator, delegate, at, at + lasts * HOUR))
+        now = self.runner.run(self.connection.fetchval("SELECT clock_timestamp()"))
+        first = now + timedelta(hours=begins)
+
+        def command(found: Organisation) -> Any:
+            return delegate_command(
+                found, delegate, person_id=delegator, delegation_id=delegation_id,
+                valid_from=first, valid_until=first + timedelta(hours=lasts),
+            )  # fmt: skip
+
+        assert self.run(delegations.change_delegations, command) == expected
+
+    @precondition(lambda self: self.oracle.lent)
+    @rule(which=WHICH, own=st.sampled_from([True, True, False]))
+    def end_delegation(self, which: int, *, own: bool) -> None:
+        self.oracle.now += 1
+        delegation_id = list(self.oracle.lent)[which % len(self.oracle.lent)]
+        lent = self.oracle.lent[delegation_id]
+        person = lent.delegator if own else lent.delegate
+        expected = self.oracle.end(delegation_id, person)
+        command_id = ids.uuid7()
+        assert expected == self.run(
+            delegations.change_delegations,
+            lambda found: EndDelegation(command_id, actor_of(found, person), delegation_id, ids.salt()),
+        )
+
+    @rule(person=PERSON, maker=st.none() | st.sampled_from([MAKER, BOTH]))
+    def freeze(self, person: str, maker: str | None) -> None:
+        self.oracle.now += 1
+        freeze_id = ids.uuid7()
+        scope, target = (Scope.ORGANISATION, "") if maker is None else (Scope.MAKER, maker)
+        expected = self.oracle.freeze(freeze_id, person, Stop(scope, target))
+        assert expected == self.run(
+            freezes.change_freezes,
+            lambda found: freeze_command(found, person_id=person, freeze_id=freeze_id, scope=scope, target=target),
+        )
+
+    @precondition(lambda self: self.oracle.stops)
+    @rule(which=WHICH, person=st.sampled_from([CHECKER, BOTH, BOTH, OTHER_CHECKER]))
+    def lift(self, which: int, person: str) -> None:
+        self.oracle.now += 1
+        opened = [each for each, stop in self.oracle.stops.items() if not stop.lifted] or list(self.oracle.stops)
+        freeze_id = opened[which % len(opened)]
+        expected = self.oracle.lift(freeze_id, person)
+        command_id = ids.uuid7()
+        assert expected == self.run(
+            freezes.change_freezes,
+            lambda found: lift_command(found, freeze_id, person_id=person, lift_id=command_id),
+        )
+
+    @precondition(lambda self: any(not each.lifted for each in self.oracle.stops.values()))
+    @rule()
+    def lift_all(self) -> None:
+        """So that histories go on."""
+        for number, stop in enumerate(each for each in self.oracle.stops.values() if not each.lifted):
+            del number, stop
+            for person in (CHECKER, BOTH, CHECKER):
+                self.lift(0, person)
+
+    @rule(person=st.sampled_from([CHECKER, OTHER_CHECKER, BOTH]))
+    def deactivate_or_back(self, person: str) -> None:
+        self.oracle.inactive ^= {person}
+        self.runner.run(
+            self._administer(
+                "UPDATE person SET active = $1 WHERE person_id = $2", person not in self.oracle.inactive, person
+            )
+        )
+
+    @rule(person=st.sampled_from([CHECKER, OTHER_CHECKER, BOTH, LENT_TO]))
+    def take_or_give_the_deciding_right(self, person: str) -> None:
+        had = "check" in self.oracle.rights[person]
+        self.oracle.rights[person] ^= {"check"}
+        if had:
+            delete = "DELETE FROM access_grant WHERE person_id = $1 AND access_right = 'CanCheckRequest'"
+            self.runner.run(self._administer(delete, person))
+        else:
+            self.runner.run(self._grant(person, "check"))
+            self.runner.run(self._administer("SELECT $1::text", person))
+
+    async def _administer(self, statement: str, *arguments: object) -> None:
+        async with self.connection.transaction():
+            await self.connection.execute("UPDATE organisation SET version = version + 1")
+            await self.connection.execute(statement, *arguments)
+
+    @rule(hours=HOURS)
+    def later(self, hours: int) -> None:
+        """The database's clock cannot be set, so all that has an end comes nearer to it."""
+        self.oracle.now += 1 + hours * HOUR
+        self.moved = True
+        self.runner.run(self._later(timedelta(hours=hours)))
+
+    async def _later(self, passed: timedelta) -> None:
+        async with self.connection.transaction():
+            await self.connection.execute("SET LOCAL session_replication_role = replica")
+            for statement in (
+                "UPDATE hold SET expires_at = expires_at - $1::interval",
+                "UPDATE request SET expires_at = expires_at - $1::interval WHERE state = 'pending'",
+                "UPDATE delegation SET valid_from = valid_from - $1::interval",
+                "UPDATE delegation SET valid_until = valid_until - $1::interval",
+            ):
+                await self.connection.execute(statement, passed)
+
+    @rule()
+    def sweep(self) -> None:
+        self.oracle.now += 1
+        self.oracle.sweep()
+        self.runner.run(self._sweep())
+
+    async def _sweep(self) -> None:
+        found = await fetch_organisation(self.connection)
+        async with transaction(self.pool, lock_timeout_ms=2000) as tx:
+            await endings.expire_requests(tx, found, 100)
+
+    # ------------------------------------------------------------ what must hold
+
+    @invariant()
+    def state_is_the_oracle_s(self) -> None:
+        if hasattr(self, "pool"):
+            self.runner.run(self._compare())
+
+    async def _compare(self) -> None:
+        broken = await invariants.broken(self.connection)
+        assert [each for each in broken if not (self.moved and each.startswith(MOVED))] == []
+        rows = await self.connection.fetch("SELECT * FROM request")
+        voices = await self.connection.fetch("SELECT * FROM decision ORDER BY request_id, number")
+        assert {each["request_id"]: (each["state"], each["resubmission_of"]) for each in rows} == {
+            request_id: (life.state, life.resubmission_of) for request_id, life in self.oracle.requests.items()
+        }
+        for request_id, life in self.oracle.requests.items():
+            given = [
+                (each["person_id"], each["on_behalf_of"] or each["person_id"], each["verdict"])
+                for each in voices if each["request_id"] == request_id
+            ]  # fmt: skip
+            assert given == life.voices
+            assert life.maker not in life.used()
+        spent = sum(life.state == "succeeded" for life in self.oracle.requests.values()) * SIZE
+        assert await self.connection.fetchval("SELECT available + held FROM member") == OWNED - spent
+
+
+def run_histories(url: str, *, examples: int, steps: int) -> None:
+    with asyncio.Runner() as runner:
+        machine = type("HistoriesHere", (Histories,), {"url": url, "runner": runner})
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=steps,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
+                print_blob=True,
+            ),
+        )
+
+
+def test_lives_agree_with_the_oracle(database_url: str) -> None:
+    run_histories(database_url, examples=6, steps=20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_many_long_lives_agree_with_the_oracle(database_url: str) -> None:
+    run_histories(database_url, examples=20, steps=50)
