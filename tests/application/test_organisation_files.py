@@ -233,6 +233,18 @@ UNITS = "units: {zones: [{id: 1, name: Z}], concepts: [{id: 2, name: C}]}\n"
             "grants[1]",
             "the same grant as grants[0]",
         ),
+        *(
+            (
+                (
+                    "people: [{staffId: p, name: P}]\n"
+                    f"grants: [{{person: p, right: CanCheckRequest, type: {kind}, pointsMax: 5}}]"
+                ),
+                2,
+                "grants[0].pointsMax",
+                "have no points",
+            )
+            for kind in ("EARN-BADGE", "ISSUE-BADGE", "CUSTOMER-STATUS-CHANGE", "RETRO-TRANSACTION")
+        ),
         ("members: [{id: 1}]", 1, "members[0]", "a new member needs one of mobile"),
         ("members: [{id: 1, mobile: none}]", 1, "members[0].mobile", "no digit"),
         ("members: [{id: 1, email: tom}]", 1, "members[0].email", "e-mail"),
@@ -413,6 +425,27 @@ def test_a_password_that_cannot_be_had_is_a_problem(tmp_path: Path) -> None:
         "credentials[1].passwordFile",
         "credentials[2].passwordPrompt",
     ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ("goodwillExpiryDays: 1, goodwillPointsMax: 0.001", None),
+        ("goodwillExpiryDays: 36500, goodwillPointsMax: 999999999999", None),
+        ("goodwillExpiryDays: 0", "goodwillExpiryDays"),
+        ("goodwillExpiryDays: 36501", "goodwillExpiryDays"),
+        ("goodwillExpiryDays: never", "goodwillExpiryDays"),
+        ("goodwillPointsMax: 0", "goodwillPointsMax"),
+        ("goodwillPointsMax: -5", "goodwillPointsMax"),
+        ("goodwillPointsMax: 1.0001", "goodwillPointsMax"),
+        ("goodwillPointsMax: all", "goodwillPointsMax"),
+    ],
+)
+def test_the_settings_of_goodwill(fields: str, wrong: str | None) -> None:
+    """What 2018 would be about is refused with its field."""
+    text = HEAD.replace("name: Points", f"name: Points, {fields}")
+    found = [path for _, path, _ in problems_of(read(text.encode()))]
+    assert found == ([] if wrong is None else [f"programme.{wrong}"])
 
 
 def test_references_may_be_to_what_the_database_has() -> None:

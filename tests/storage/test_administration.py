@@ -144,6 +144,8 @@ async def test_what_differs_is_changed_and_shown(database_url: str, connection: 
         ("eucrm-new.cc.capillarytech.com", "*.cc.capillarytech.com:8443"),
         ('mobile: "9988776655"', 'mobile: "+91 99887 76600"'),
         ("holdDays: 7 ", "holdDays: 3 "),
+        ("goodwillExpiryDays: 365 ", "goodwillExpiryDays: 30 "),
+        ("  goodwillPointsMax: 1000 ", "  # "),
     )
     later = later.replace("name: Asha Rao, active: false", "name: Asha Rao\n    active: false")
     assert lines_of(await apply(database_url, later)) == [
@@ -154,10 +156,14 @@ async def test_what_differs_is_changed_and_shown(database_url: str, connection: 
         "~ host eucrm url: https://eucrm-new.cc.capillarytech.com → https://*.cc.capillarytech.com:8443",
         "~ policy revision 2 approvals: 1 → 2",
         "~ programme 2739 holdDays: 7 → 3",
+        "~ programme 2739 goodwillExpiryDays: 365 → 30",
+        "~ programme 2739 goodwillPointsMax: 1000 → none",
         "~ member 382332518 mobile: 919988776655 → 919988776600",
     ]
     organisation = await organisation_of(connection)
     assert organisation.version == 2
+    programme = organisation.programme
+    assert (programme.goodwill_expiry_days, programme.goodwill_points_max) == (30, None)
     assert not organisation.people["E-1002"].active
     assert "E-1001" not in organisation.grants_of_person
     assert organisation.policy is not None

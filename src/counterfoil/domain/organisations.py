@@ -102,13 +102,13 @@ class Delegation:
     made_at: datetime | None = None
     ended_at: datetime | None = None
 
-    def covers(self, request_type: str, points: int, now: datetime) -> bool:
+    def covers(self, request_type: str, points: int | None, now: datetime) -> bool:
         """Whether it counts for this type and amount at this time."""
         return (
             self.ended_at is None
             and self.valid_from <= now < self.valid_until
             and self.request_type in (None, request_type)
-            and (self.points_max is None or points <= self.points_max)
+            and (self.points_max is None or (points is not None and points <= self.points_max))
         )
 
 

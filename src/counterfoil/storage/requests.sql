@@ -10,14 +10,18 @@ ON CONFLICT DO NOTHING
 -- One row per command: locks the members (sorted), reads what the rule needs. Waiting for a lock does not
 -- refresh the snapshot, so the caller compares locked_version with seen_version and runs it again if they differ.
 WITH asked AS MATERIALIZED (
-    SELECT *, CASE WHEN kind = 'id' THEN value::bigint END AS member_id FROM unnest(
+    SELECT * FROM unnest(
         $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::uuid[])
         AS a (request_id, request_type, kind, value, reference, host_id, caller, key, resubmission_of)
 ), named AS MATERIALIZED (
     SELECT a.request_id, i.member_id
     FROM asked a JOIN member_identifier i ON i.org_id = $1 AND i.kind = a.kind AND i.value = a.value
     UNION ALL
-    SELECT a.request_id, m.member_id FROM asked a JOIN member m ON m.org_id = $1 AND m.member_id = a.member_id
+    SELECT a.request_id, m.member_id
+    FROM asked a CROSS JOIN LATERAL (
+        SELECT m.member_id FROM member m
+        WHERE m.org_id = $1 AND m.member_id = CASE a.kind WHEN 'id' THEN a.value::bigint END OFFSET 0  -- one probe each
+    ) m
 ), locked AS MATERIALIZED (
     SELECT m.member_id, m.version FROM member m
     WHERE m.org_id = $1 AND m.member_id IN (SELECT member_id FROM named)
@@ -70,8 +74,11 @@ WITH asked AS MATERIALIZED (
     FROM locked_request r
     LEFT JOIN member_identifier i ON r.member_id IS NULL
         AND i.org_id = $1 AND i.kind = r.identifier_kind AND i.value = r.identifier_value
-    LEFT JOIN member m ON m.org_id = $1
-        AND m.member_id = CASE WHEN r.member_id IS NULL AND r.identifier_kind = 'id' THEN r.identifier_value::bigint END
+    LEFT JOIN LATERAL (
+        SELECT m.member_id FROM member m
+        WHERE m.org_id = $1 AND r.member_id IS NULL
+          AND m.member_id = CASE r.identifier_kind WHEN 'id' THEN r.identifier_value::bigint END OFFSET 0
+    ) m ON true
 ), locked AS MATERIALIZED (
     SELECT m.member_id, m.version FROM member m
     WHERE m.org_id = $1 AND m.member_id IN (SELECT member_id FROM owner)
@@ -102,8 +109,10 @@ LEFT JOIN event written ON written.org_id = $1 AND written.subject_id = a.reques
     AND written.event_id = a.decision_id
 LEFT JOIN redemption used ON r.request_type = 'POINTS-REDEMPTION'
     AND used.org_id = $1 AND used.external_reference = r.external_reference
-LEFT JOIN goodwill given ON r.request_type = 'GOODWILL-POINTS'
-    AND given.org_id = $1 AND given.reference = r.external_reference
+LEFT JOIN LATERAL (
+    SELECT g.request_id FROM goodwill g
+    WHERE r.request_type = 'GOODWILL-POINTS' AND g.org_id = $1 AND g.reference = r.external_reference OFFSET 0
+) given ON true
 LEFT JOIN redemption taken ON taken.org_id = $1 AND taken.redemption_id = a.first_choice
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_object(
