@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from counterfoil.application import ids, reads
 from counterfoil.application.requests import KeyConflict, Replayed, Stale
-from counterfoil.domain import resubmissions
+from counterfoil.domain import payload_types, resubmissions
 from counterfoil.domain.access import Actor
 from counterfoil.domain.comments import MESSAGE_MAX, masked
 from counterfoil.domain.endings import Withdraw
