@@ -12,6 +12,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from counterfoil.domain import access, payloads, points
+from counterfoil.domain.access import Actor
 from counterfoil.domain.intouch_answers import (
     DUPLICATE_REFERENCE,
     REDEEMED,
@@ -22,22 +23,15 @@ from counterfoil.domain.intouch_answers import (
 )
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.points import Hold, MemberAccount
-from counterfoil.domain.refusals import AlreadyCompleted, ChangedSinceShown, Refusal, WrongRequest
+from counterfoil.domain.refusals import AlreadyCompleted, AlreadyVoted, ChangedSinceShown, Refusal, WrongRequest
 from counterfoil.domain.requests import Decide, Decided, Decision, NeedsTillCheck, Request, State
 
 
-def _check_decidable(
-    organisation: Organisation, request: Request | None, command: Decide, now: datetime
-) -> Refusal | None:
-    if request is None:
-        return WrongRequest("no request of this organisation has that requestId", "requestId")
-    if request.request_type != command.request_type:
-        return WrongRequest(
-            f"the request is of type {request.request_type}: send the decision to that URL", "requestId"
-        )
+def standing(organisation: Organisation, request: Request, actor: Actor, now: datetime) -> Refusal | None:
+    """None when the actor could decide this request now, else why not: what every list and view shows."""
     refused = access.may_decide(
         organisation,
-        command.actor,
+        actor,
         request.maker_person_id,
         unit_id=request.unit_id,
         request_type=request.request_type,
@@ -50,8 +44,23 @@ def _check_decidable(
         last = request.decisions[-1] if request.decisions else None
         told = f"{last.user_name} {last.verdict} it at {last.decided_at:%Y-%m-%dT%H:%M:%SZ}" if last else request.state
         return AlreadyCompleted(f"the request is already completed: {told}", "requestId")
-    if any(decision.person_id == command.actor.person_id for decision in request.decisions):
-        return AlreadyCompleted("you have already decided this request: it waits for another checker", "requestId")
+    if any(decision.person_id == actor.person_id for decision in request.decisions):
+        return AlreadyVoted("you have already decided this request: it waits for another checker", "requestId")
+    return None
+
+
+def _check_decidable(
+    organisation: Organisation, request: Request | None, command: Decide, now: datetime
+) -> Refusal | None:
+    if request is None:
+        return WrongRequest("no request of this organisation has that requestId", "requestId")
+    if request.request_type != command.request_type:
+        return WrongRequest(
+            f"the request is of type {request.request_type}: send the decision to that URL", "requestId"
+        )
+    refused = standing(organisation, request, command.actor, now)
+    if refused is not None:
+        return refused
     if command.digest_seen is not None and command.digest_seen != request.digest.hex():
         return ChangedSinceShown("the request is not the one that was shown: load it again and decide then")
     return None

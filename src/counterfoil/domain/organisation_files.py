@@ -45,6 +45,7 @@ class OrganisationSettings:
     profile: str
     control: str
     echo_credentials: str
+    read_scope: str = "organisation"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from counterfoil.domain.intouch_answers import (
 )
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payloads import TASK, Redemption, points_text
-from counterfoil.domain.points import Hold, Journal, MemberAccount
+from counterfoil.domain.points import FOREVER, Hold, Journal, MemberAccount
 from counterfoil.domain.refusals import (
     InvalidPayload,
     Refusal,
@@ -109,6 +109,7 @@ class Request:
     ended_at: datetime | None = None
     outcome: Outcome | None = None
     decisions: tuple[Decision, ...] = ()
+    urgent_at: datetime = FOREVER  # when it is too late to wait longer: the order of the inbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +213,8 @@ def submit(
         refused = _refused_strictly(command, account, flags, now)
         if refused is not None:
             return refused
-    request = _pending(organisation, command, account, digest, duplicate_of, tuple(flags), now)
+    urgent_at = FOREVER if change is None else points.earliest_end(change.account, change.holds[0].allocations)
+    request = _pending(organisation, command, account, digest, duplicate_of, tuple(flags), urgent_at, now)
     if change is None:
         return Submitted(request, account)
     return Submitted(request, change.account, change.journals, change.holds)
@@ -244,6 +246,7 @@ def _pending(
     digest: bytes,
     duplicate_of: UUID | None,
     flags: tuple[str, ...],
+    urgent_at: datetime,
     now: datetime,
 ) -> Request:
     asked, actor, policy = command.redemption, command.actor, organisation.policy
@@ -272,4 +275,5 @@ def _pending(
         till_epoch=command.till_epoch,
         flags=flags,
         duplicate_of=duplicate_of,
+        urgent_at=urgent_at,
     )

@@ -25,10 +25,13 @@ from counterfoil.domain.organisations import Organisation
 from counterfoil.http import (
     described,
     health,
+    inbox,
+    listed,
     openapi,
     points_v1,
     points_v2,
     request_reads,
+    request_views,
     request_workflow,
     ui_token,
     wire,
@@ -94,6 +97,29 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         method="POST", path=f"{OWN}/ui-token", handler=ui_token.issue, family="own",
         summary="A token for a person, for X-CAP-UI-AUTH-TOKEN", request=ui_token.SignIn,
         response=ui_token.TokenAnswer, refusals=(no.IdentityNotVerified, no.Throttled), callers="anyone",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/inbox", handler=inbox.list_inbox, family="own",
+        summary="What the person can decide now, the most urgent first", response=listed.RowList,
+        refusals=(no.NotPermitted,), parameters=described.PAGE, callers="person", organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/requests", handler=inbox.search, family="own",
+        summary="Requests by what is known of them, the newest first", response=listed.RowList,
+        refusals=(no.TypeNotSupported,), parameters=described.SEARCH, callers="person",
+        organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/requests/{{request_id}}", handler=request_views.get_full, family="own",
+        summary="One request with all that a decision needs", response=request_views.FullAnswer,
+        refusals=(no.RequestNotFound,), parameters=(described.REQUEST_ID,), callers="person",
+        organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/requests/{{request_id}}/timeline", handler=request_views.get_timeline,
+        family="own", summary="What happened to a request, for people to read", response=request_views.Timeline,
+        refusals=(no.RequestNotFound,), parameters=(described.REQUEST_ID,), callers="person",
+        organisation_header="optional",
     ),
     Endpoint(
         method="GET", path=f"{OWN}/requests/{{request_id}}/events", handler=request_reads.list_events,

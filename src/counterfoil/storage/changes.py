@@ -20,7 +20,7 @@ from counterfoil.storage.database import Tx
 
 _SQL = statements.load("changes.sql")
 _WIDTHS = {
-    "requests": 31, "changed_requests": 7, "decisions": 9, "holds": 5, "hold_lots": 3, "changed_holds": 2,
+    "requests": 32, "changed_requests": 7, "decisions": 9, "holds": 5, "hold_lots": 3, "changed_holds": 2,
     "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "freed_keys": 4, "events": 7,
     "refusals": 7,
 }  # fmt: skip
@@ -58,7 +58,7 @@ class Changes:
             request.identifier_kind, request.identifier_value, request.external_reference, request.host_id,
             request.host_revision, request.payload, command.sealed_headers, request.till_login, request.till_epoch,
             request.digest, policy_revision, request.approvals_required, requirement, ",".join(request.flags),
-            request.duplicate_of, request.started_at,
+            request.duplicate_of, request.started_at, request.urgent_at,
         ))  # fmt: skip
 
     def change_request(self, request: Request) -> None:

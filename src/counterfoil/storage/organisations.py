@@ -24,6 +24,7 @@ class _Snapshot(msgspec.Struct):
     profile: str
     control: str
     echo_credentials: str
+    read_scope: str
     units: list[OrgUnit]
     people: list[Person]
     users: list[User]
@@ -62,6 +63,7 @@ async def find_organisation(tx: Tx, org_id: int) -> Organisation | None:
         policy=read.policy,
         programme=read.programme or _NO_PROGRAMME,
         grants=tuple(read.grants),
+        read_scope=read.read_scope,
     )
 
 
