@@ -9,7 +9,7 @@ from counterfoil.domain.inbox import Found, Key, Look
 from counterfoil.domain.reach import Reach
 from counterfoil.storage import statements
 from counterfoil.storage.database import Tx
-from counterfoil.storage.requests import request_from_row
+from counterfoil.storage.requests import end_of_time, request_from_row
 
 _SQL = statements.load("inbox.sql")
 
@@ -28,7 +28,7 @@ async def list_candidates(
     if not rows:
         return None
     first = rows[0]
-    cut: Key | None = None if first["cut_id"] is None else (first["cut_at"], first["cut_id"])
+    cut: Key | None = None if first["cut_id"] is None else (end_of_time(first["cut_at"]), first["cut_id"])
     found = [request_from_row(row) for row in rows if row["request_id"] is not None]
     end = cut
     if len(found) == wanted:  # there may be more that fit before the cut

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from counterfoil.domain.intouch_answers import Outcome
-from counterfoil.domain.points import Hold, MemberAccount
+from counterfoil.domain.points import FOREVER, Hold, MemberAccount
 from counterfoil.domain.request_pages import ListQuery, Page, StoredRequest, Trail
 from counterfoil.domain.requests import FINAL, Decide, Decision, Request, State, Submit
 from counterfoil.domain.seals import Event
@@ -143,8 +143,13 @@ def request_from_row(row: Any) -> Request:
         ended_at=row["ended_at"],
         outcome=None if row["outcome"] is None else _outcome.decode(row["outcome"]),
         decisions=() if row["decisions"] is None else _decisions.decode(row["decisions"]),
-        urgent_at=row["urgent_at"],
+        urgent_at=end_of_time(row["urgent_at"]),
     )
+
+
+def end_of_time(at: datetime) -> datetime:
+    """A time that may be infinity, which the driver gives without a zone."""
+    return FOREVER if at.tzinfo is None else at
 
 
 async def fetch_request(tx: Tx, org_id: int, request_id: UUID) -> StoredRequest | None:
