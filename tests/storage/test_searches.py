@@ -145,7 +145,7 @@ async def test_every_filter_finds_what_it_means(connection: Connection) -> None:
 
 @pytest.mark.parametrize("by_unit", [True, False])
 async def test_the_inbox_reaches_its_index(connection: Connection, by_unit: bool) -> None:  # noqa: FBT001 - a case
-    reach = Reach(units={unit: 10**9 for unit in range(50)}) if by_unit else Reach(10**9, {TILL: 10**9})
+    reach = Reach(units=dict.fromkeys(range(50), 10**9)) if by_unit else Reach(10**9, {TILL: 10**9})
     work = inbox.list_candidates(
         connection, 51250, reach, "C-7", after=START, wanted=26, look=Look(by_unit=by_unit, depth=26)
     )
