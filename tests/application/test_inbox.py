@@ -203,7 +203,7 @@ def look_counts(told: list[str]) -> int:
 def many(where: range, each: int, **changes: Any) -> Iterator[ARequest]:
     for unit in where:
         for number in range(each):
-            fields = {"maker": "P3", "points": 10_000, "kind": TYPES[0], "state": "pending"} | changes
+            fields: dict[str, Any] = {"maker": "P3", "points": 10_000, "kind": TYPES[0], "state": "pending"} | changes
             yield ARequest(unit=unit, urgent_at=NOW + timedelta(minutes=number * 7 + unit), **fields)
 
 

@@ -24,7 +24,7 @@ from tests.storage.test_statements import SEED, Told, scans
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 NOW = datetime.now(UTC)
 LATEST = (datetime(9999, 1, 1, tzinfo=UTC), UUID(int=2**128 - 1))
-BOUNDS = {"started_from": NOW - timedelta(days=3000), "started_until": NOW + timedelta(days=1)}
+BOUNDS: dict[str, Any] = {"started_from": NOW - timedelta(days=3000), "started_until": NOW + timedelta(days=1)}
 # Ten thousand requests more, by a hundred makers at a hundred units, so that every filter finds few of many.
 MORE = """
 INSERT INTO request (org_id, request_id, request_type, state, maker_person_id, maker_user_id, maker_user_name,
@@ -156,7 +156,7 @@ async def test_the_inbox_reaches_its_index(connection: Connection, by_unit: bool
 
 
 async def test_the_full_view_reaches_its_indexes(connection: Connection) -> None:
-    (request_id,) = await connection.fetchrow("SELECT request_id FROM request WHERE external_reference = 'more10'")
+    request_id = await connection.fetchval("SELECT request_id FROM request WHERE external_reference = 'more10'")
     query, arguments = await told_by(connection, request_views.fetch_file(connection, 51250, request_id))
     for plan in await plans(connection, query, arguments):
         assert list(scans(plan)) == []

@@ -31,7 +31,7 @@ LEFT JOIN LATERAL (
     SELECT json_agg(json_build_object(
         'person_id', d.person_id, 'user_id', d.user_id, 'user_name', d.user_name, 'verdict', d.verdict,
         'message', d.message, 'decided_at', d.decided_at) ORDER BY d.number) AS document
-    FROM decision d WHERE d.org_id = $1 AND d.request_id = r.request_id
+    FROM decision d WHERE r.version > 1 AND d.org_id = $1 AND d.request_id = r.request_id
 ) voices ON true
 WHERE o.org_id = $1
 ORDER BY page.urgent_at, page.request_id
@@ -67,7 +67,7 @@ LEFT JOIN LATERAL (
     SELECT json_agg(json_build_object(
         'person_id', d.person_id, 'user_id', d.user_id, 'user_name', d.user_name, 'verdict', d.verdict,
         'message', d.message, 'decided_at', d.decided_at) ORDER BY d.number) AS document
-    FROM decision d WHERE d.org_id = $1 AND d.request_id = r.request_id
+    FROM decision d WHERE r.version > 1 AND d.org_id = $1 AND d.request_id = r.request_id
 ) voices ON true
 WHERE o.org_id = $1
 ORDER BY page.urgent_at, page.request_id
