@@ -59,18 +59,24 @@ async def _run(connection: Any, name: str, **values: object) -> None:
     await connection.execute(script)
 
 
-async def seed(url: str, *organisations: Organisations, stored: int = 0, pending: int = 100) -> None:
-    """Load, then ANALYZE."""
+async def seed(
+    url: str, *organisations: Organisations, stored: int = 0, pending: int = 100, chain: bool = False
+) -> None:
+    """Load, then ANALYZE. In a chain the stored requests are spread over four hundred tills."""
     connection = await asyncpg.connect(url)
     try:
         for each in organisations:
             last = each.first + each.count - 1
             await _run(connection, "organisations", first=each.first, last=last, **_hashes())
             await _run(connection, "members", first=each.first, last=last, members=each.members)
+            if chain:
+                await _run(connection, "chain", first=each.first)
             if stored:
+                turn = f"(n / ({stored} / {pending}))"
                 await _run(
                     connection, "requests", first=each.first, members=each.members, stored=stored, pending=pending,
-                    payload=contract.stored_payload(),
+                    payload=contract.stored_payload(), unit=f"10000 + {turn} % 400" if chain else 50682289,
+                    urgent=f"now() + ({turn} * 7919 % 1000) * interval '1 hour'" if chain else "'infinity'",
                 )  # fmt: skip
     finally:
         await connection.close()

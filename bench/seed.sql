@@ -48,18 +48,18 @@ SELECT org_id, lot_id, 1, 'issued', 'available', lot_id, points FROM lot WHERE o
 
 -- name: requests
 -- {stored} requests of the organisation {first}, spread over a year, {pending} of them undecided; payloads are as
--- long as that of the contract's example.
+-- long as that of the contract's example. {unit} and {urgent} say where and how urgent the n-th is.
 INSERT INTO request (
     org_id, request_id, request_type, state, version, maker_person_id, maker_user_id, maker_user_name, maker_login,
     entity_info, unit_id, till_id, store_id, zone_id, concept_id, points, member_id, identifier_kind, identifier_value,
     external_reference, host_id, host_revision, payload, sealed_headers, digest, policy_revision, approvals_required,
-    requirement, flags, started_at, decided_at, ended_at)
+    requirement, flags, started_at, decided_at, ended_at, urgent_at)
 SELECT {first}, md5(n::text)::uuid, 'POINTS-REDEMPTION', CASE WHEN open THEN 'pending' ELSE 'rejected' END,
-    CASE WHEN open THEN 1 ELSE 2 END, 'maker@bench', 232134, 'maker@bench', 'till.{first}', '{}', 50682289, 50682289,
+    CASE WHEN open THEN 1 ELSE 2 END, 'maker@bench', 232134, 'maker@bench', 'till.{first}', '{}', {unit}, 50682289,
     50682288, 50682286, 50678331, 1000, member, 'mobile', mobile, 'stored-' || n, 'h1', 1,
     replace(replace('{payload}', 'MOBILE', mobile), 'REFERENCE', 'stored-' || n)::bytea, '\x80',
     sha256(n::text::bytea), 1, 1, '[]', '{}', at, CASE WHEN NOT open THEN at + interval '1 hour' END,
-    CASE WHEN NOT open THEN at + interval '1 hour' END
+    CASE WHEN NOT open THEN at + interval '1 hour' END, {urgent}
 FROM (
     SELECT n, n % ({stored} / {pending}) = 0 AS open, n % {members} AS member,
         (919810000000 + n % {members})::text AS mobile,
@@ -68,6 +68,20 @@ FROM (
 INSERT INTO decision (org_id, request_id, number, person_id, maker_person_id, user_id, user_name, verdict, message, decided_at)
 SELECT org_id, request_id, 1, 'checker@bench', maker_person_id, 232135, 'checker@bench', 'rejected', 'seen', decided_at
 FROM request WHERE org_id = {first} AND ended_at IS NOT NULL;
+
+-- name: chain
+-- For the organisation {first}: ten zones of twenty stores of two tills, units 1 to 10, 1001 to 1200 and 10000 to
+-- 10399; the checker's 50 grants are two of the zones, 37 other stores, ten other tills and the zone of the example.
+INSERT INTO org_unit (org_id, unit_id, kind, name) SELECT {first}, z, 'zone', 'Zone ' || z FROM generate_series(1, 10) z;
+INSERT INTO org_unit (org_id, unit_id, kind, name, zone_parent_id, concept_parent_id)
+SELECT {first}, 1000 + s, 'store', 'Store ' || s, 1 + (s - 1) / 20, 50678331 FROM generate_series(1, 200) s;
+INSERT INTO org_unit (org_id, unit_id, kind, name, store_id)
+SELECT {first}, 10000 + t, 'till', 'Till ' || t, 1001 + t / 2 FROM generate_series(0, 399) t;
+INSERT INTO access_grant (org_id, grant_id, person_id, unit_id, access_right)
+SELECT {first}, gen_random_uuid(), 'checker@bench', u, 'CanCheckRequest' FROM (
+    SELECT z AS u FROM generate_series(1, 2) z
+    UNION ALL SELECT 1041 + 4 * s FROM generate_series(0, 36) s
+    UNION ALL SELECT 10000 + 84 + 8 * t FROM generate_series(0, 9) t) chosen;
 
 -- name: check
 -- What must hold after any load; each row is a broken rule.

@@ -322,6 +322,7 @@ def test_a_mistake_is_told_with_its_line_and_field(text: str, line: int, path: s
         ("profile", "lax", "contract, strict"),
         ("control", "dual", "not there yet"),
         ("echoCredentials", "none", "create, all"),
+        ("readScope", "own", "organisation, units"),
     ],
 )
 def test_a_mistake_in_the_organisation(field: str, value: str, message: str) -> None:

@@ -35,6 +35,7 @@ SECTIONS: Final = (
 )  # fmt: skip
 ORGANISATION: Final = (
     "id", "name", "timeZone", "wireTimeZone", "countryCode", "profile", "control", "echoCredentials",
+    "readScope",
 )  # fmt: skip
 UNITS: Final[Mapping[UnitKind, tuple[str, ...]]] = {
     UnitKind.ZONE: ("id", "name", "code", "parent", "active"),
@@ -142,6 +143,7 @@ def _organisation(top: Fields) -> tuple[OrganisationSettings, tzinfo]:
         profile=fields.choice("profile", ("contract", "strict"), "contract") or "",
         control="single",
         echo_credentials=fields.choice("echoCredentials", ("create", "all"), "create") or "",
+        read_scope=fields.choice("readScope", ("organisation", "units"), "organisation") or "",
     )
     return settings, zone
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from counterfoil.domain.request_pages import ListQuery, Page, StoredRequest
-from counterfoil.domain.seals import Event
-from counterfoil.storage import comments, delegations, freezes, members, organisations, requests
+from counterfoil.domain.request_pages import ListQuery, Page, StoredRequest, Trail
+from counterfoil.domain.request_views import RequestFile
+from counterfoil.storage import comments, delegations, freezes, members, organisations, request_views, requests
 from counterfoil.storage.database import Pool, acquire
 
 
@@ -16,14 +16,20 @@ async def find_request(pool: Pool, org_id: int, request_id: UUID) -> StoredReque
         return await requests.fetch_request(connection, org_id, request_id)
 
 
+async def find_file(pool: Pool, org_id: int, request_id: UUID) -> RequestFile | None:
+    """One request with everything that a full view is made from; `request` None when there is no such one."""
+    async with acquire(pool) as connection:
+        return await request_views.fetch_file(connection, org_id, request_id)
+
+
 async def list_requests(pool: Pool, org_id: int, query: ListQuery) -> Page | None:
     """One page of the contract's list."""
     async with acquire(pool) as connection:
         return await requests.list_requests(connection, org_id, query)
 
 
-async def list_events(pool: Pool, org_id: int, request_id: UUID) -> tuple[int, list[Event]] | None:
-    """The organisation's version and the audit trail of one request."""
+async def list_events(pool: Pool, org_id: int, request_id: UUID) -> Trail | None:
+    """The audit trail of one request."""
     async with acquire(pool) as connection:
         return await requests.list_events(connection, org_id, request_id)
 

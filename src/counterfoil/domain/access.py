@@ -6,13 +6,13 @@ has a store. A grant at a unit counts for everything below it, along both trees.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from counterfoil.domain.refusals import InvalidPayload, NobodyCanCheck, NotPermitted, Refusal, SelfApproval
+from counterfoil.domain.refusals import InvalidPayload, NobodyCanCheck, NotPermitted, OverLimit, Refusal, SelfApproval
 
 if TYPE_CHECKING:
     from counterfoil.domain.organisations import Organisation
@@ -123,6 +123,17 @@ def units_above(units: Mapping[int, OrgUnit], unit_id: int) -> frozenset[int]:
         waiting.extend(
             parent for parent in (unit.store_id, unit.zone_parent_id, unit.concept_parent_id) if parent is not None
         )
+    return frozenset(seen)
+
+
+def units_below(children: Mapping[int, Sequence[int]], unit_id: int) -> frozenset[int]:
+    """The unit itself and every unit below it along both trees."""
+    seen = {unit_id}
+    waiting = [unit_id]
+    while waiting:
+        new = [child for child in children.get(waiting.pop(), ()) if child not in seen]
+        seen.update(new)
+        waiting.extend(new)
     return frozenset(seen)
 
 
@@ -317,6 +328,13 @@ def may_decide(
         points=points,
         now=now,
     ):
+        if has_right(
+            organisation, person_id, Right.CHECK, unit_id=unit_id, request_type=request_type, points=0, now=now
+        ):
+            return OverLimit(
+                f"{actor.user_name} may decide {request_type} requests at unit {unit_id}, but not for so many points: "
+                "ask a checker with a higher limit"
+            )
         return NotPermitted(
             f"{actor.user_name} may not decide {request_type} requests of this size at unit {unit_id}: ask the "
             "access team for CanCheckRequest there or at a unit above it"

@@ -11,6 +11,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from counterfoil.domain import access, delegations, endings, freezes, ledger_executions, payload_types, points
+from counterfoil.domain.access import Actor
 from counterfoil.domain.intouch_answers import (
     AWARDED,
     DUPLICATE_REFERENCE,
@@ -25,7 +26,7 @@ from counterfoil.domain.payload_types import Asked
 from counterfoil.domain.payloads import Redemption
 from counterfoil.domain.points import Hold, MemberAccount
 from counterfoil.domain.refusals import (
-    AlreadyCompleted,
+    AlreadyVoted,
     ChangedSinceShown,
     InvalidPayload,
     NotPermitted,
@@ -34,6 +35,30 @@ from counterfoil.domain.refusals import (
     WrongRequest,
 )
 from counterfoil.domain.requests import Decide, Decided, Decision, NeedsTillCheck, Request, State
+
+
+def standing(organisation: Organisation, request: Request, actor: Actor, now: datetime) -> Refusal | None:
+    """None when the actor could decide this request now, else why not: what every list and view shows."""
+    refused = _not_entitled(organisation, request, actor, now)
+    if refused is not None:
+        return refused
+    holder = _holder(organisation, request, actor, None, now)
+    return holder if isinstance(holder, Refusal) else None
+
+
+def _not_entitled(organisation: Organisation, request: Request, actor: Actor, now: datetime) -> Refusal | None:
+    refused = access.may_decide(
+        organisation,
+        actor,
+        request.maker_person_id,
+        unit_id=request.unit_id,
+        request_type=request.request_type,
+        points=request.points,
+        now=now,
+    )
+    if refused is not None:
+        return refused
+    return endings.already(request, now)
 
 
 def _check_decidable(
@@ -46,20 +71,9 @@ def _check_decidable(
         return WrongRequest(
             f"the request is of type {request.request_type}: send the decision to that URL", "requestId"
         )
-    refused = access.may_decide(
-        organisation,
-        command.actor,
-        request.maker_person_id,
-        unit_id=request.unit_id,
-        request_type=request.request_type,
-        points=request.points,
-        now=now,
-    )
+    refused = _not_entitled(organisation, request, command.actor, now)
     if refused is not None:
         return refused
-    ended = endings.already(request, now)
-    if ended is not None:
-        return ended
     if command.digest_seen is not None and command.digest_seen != request.digest.hex():
         return ChangedSinceShown("the request is not the one that was shown: load it again and decide then")
     return _check_reason(organisation, request.request_type, command)
@@ -85,14 +99,16 @@ def _check_reason(organisation: Organisation, request_type: str, command: Decide
     return None
 
 
-def _holder(organisation: Organisation, request: Request, command: Decide, now: datetime) -> str | Refusal:
+def _holder(
+    organisation: Organisation, request: Request, actor: Actor, wanted: str | None, now: datetime
+) -> str | Refusal:
     """Whose right this voice uses up. Whoever has given a voice, or had one given for them, has none left."""
-    person_id = command.actor.person_id or ""
+    person_id = actor.person_id or ""
     used = delegations.used_up((each.person_id, each.on_behalf_of) for each in request.decisions)
     if person_id in used:
         given = next(each for each in request.decisions if person_id in (each.person_id, each.on_behalf_of))
         who = "you have" if given.person_id == person_id else f"on your behalf {given.user_name} has"
-        return AlreadyCompleted(f"{who} already decided this request: it waits for another checker", "requestId")
+        return AlreadyVoted(f"{who} already decided this request: it waits for another checker", "requestId")
     found = access.holders(
         organisation,
         person_id,
@@ -102,12 +118,11 @@ def _holder(organisation: Organisation, request: Request, command: Decide, now: 
         points=request.points,
         now=now,
     )
-    wanted = command.on_behalf_of
     if wanted is not None and wanted not in found:
         return NotPermitted(f"{wanted} has delegated no right to you that covers this request", "onBehalfOf")
     free = [each for each in found if each not in used and wanted in (None, each)]
     if not free:
-        return AlreadyCompleted(f"the right that {found[0]} delegated to you is used up for this request", "requestId")
+        return AlreadyVoted(f"the right that {found[0]} delegated to you is used up for this request", "requestId")
     return free[0]
 
 
@@ -130,7 +145,7 @@ def decide(
     refused = _check_decidable(organisation, request, command, now)
     if refused is not None or request is None:
         return refused or WrongRequest("no such request", "requestId")
-    holder = _holder(organisation, request, command, now)
+    holder = _holder(organisation, request, command.actor, command.on_behalf_of, now)
     if isinstance(holder, Refusal):
         return holder
     decision = _voice(command, holder, now)

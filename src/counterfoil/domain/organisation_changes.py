@@ -267,6 +267,7 @@ _FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
         ("profile", attrgetter("profile")),
         ("control", attrgetter("control")),
         ("echoCredentials", attrgetter("echo_credentials")),
+        ("readScope", attrgetter("read_scope")),
     ),
     OrgUnit: (
         ("name", attrgetter("name")),

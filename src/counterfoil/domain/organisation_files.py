@@ -46,6 +46,7 @@ class OrganisationSettings:
     profile: str
     control: str
     echo_credentials: str
+    read_scope: str = "organisation"
 
 
 @dataclass(frozen=True, slots=True)

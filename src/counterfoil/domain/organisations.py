@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from counterfoil.domain.access import Grant, OrgUnit, Right, units_above
+from counterfoil.domain.access import Grant, OrgUnit, Right, units_above, units_below
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,18 +164,28 @@ class Organisation:
     delegations: Sequence[Delegation] = ()
     freezes: Sequence[Freeze] = ()
     reason_codes: Sequence[ReasonCode] = ()
+    read_scope: str = "organisation"
     users_by_name: Mapping[str, User] = field(init=False)
     grants_of_person: Mapping[str, Sequence[Grant]] = field(init=False)
     check_grants_at: Mapping[int | None, Sequence[Grant]] = field(init=False)
     delegations_to: Mapping[str, Sequence[Delegation]] = field(init=False)
     people_with_user: frozenset[str] = field(init=False)
     _above: dict[int, frozenset[int]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _below: dict[int, frozenset[int]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _children: Mapping[int, Sequence[int]] = field(init=False, repr=False, compare=False)
 
     def above(self, unit_id: int) -> frozenset[int]:
         """The unit and every unit above it, worked out once per snapshot."""
         found = self._above.get(unit_id)
         if found is None:
             found = self._above[unit_id] = units_above(self.units, unit_id)
+        return found
+
+    def below(self, unit_id: int) -> frozenset[int]:
+        """The unit and every unit below it, worked out once per snapshot."""
+        found = self._below.get(unit_id)
+        if found is None:
+            found = self._below[unit_id] = units_below(self._children, unit_id)
         return found
 
     def __post_init__(self) -> None:
@@ -189,12 +199,18 @@ class Organisation:
         lent_to: dict[str, list[Delegation]] = defaultdict(list)
         for each in self.delegations:
             lent_to[each.delegate_id].append(each)
+        children: dict[int, list[int]] = defaultdict(list)
+        for unit in self.units.values():
+            for parent in (unit.store_id, unit.zone_parent_id, unit.concept_parent_id):
+                if parent is not None:
+                    children[parent].append(unit.unit_id)
         active = {person.person_id for person in self.people.values() if person.active}
         for name, value in (
             ("users_by_name", {user.user_name.lower(): user for user in self.users.values()}),
             ("grants_of_person", of_person),
             ("check_grants_at", check_at),
             ("delegations_to", lent_to),
+            ("_children", children),
             ("people_with_user", frozenset(u.person_id for u in self.users.values() if u.active) & active),
         ):
             object.__setattr__(self, name, value)

@@ -132,6 +132,12 @@ def plan(account: MemberAccount, points: int, now: datetime) -> tuple[Allocation
     return None
 
 
+def earliest_end(account: MemberAccount, allocations: Sequence[Allocation]) -> datetime:
+    """When the first of these parts of lots would stop being spendable; FOREVER where none does."""
+    chosen = {allocation.lot_id for allocation in allocations}
+    return min((lot.ends_at for lot in account.lots if lot.lot_id in chosen), default=FOREVER)
+
+
 def _move(
     account: MemberAccount, allocations: Sequence[Allocation], source: Account, destination: Account
 ) -> tuple[MemberAccount, tuple[Posting, ...]]:

@@ -2,8 +2,10 @@
 
 Refusal
 ├── NotPermitted                2001   the actor lacks the right here
-│   └── SelfApproval            2001   the maker's person tried to decide
+│   ├── SelfApproval            2001   the maker's person tried to decide
+│   └── OverLimit               2001   the right is there, but for fewer points
 ├── AlreadyCompleted            2002   somebody decided before
+│   └── AlreadyVoted            2002   the same person did
 ├── WrongOrganisation           2005   the organisation header is missing, malformed or another's
 ├── WrongRequest                2007   the request id, type or action name does not fit
 │   └── RequestNotFound         2007   the same, on a read
@@ -63,10 +65,18 @@ class SelfApproval(NotPermitted):
     """The person who made the request tried to decide it."""
 
 
+class OverLimit(NotPermitted):
+    """The actor has the right at this place, but for fewer points."""
+
+
 class AlreadyCompleted(Refusal):
     """The request was decided before."""
 
     code = 2002
+
+
+class AlreadyVoted(AlreadyCompleted):
+    """The actor has given a voice already; the request waits for another person."""
 
 
 class WrongOrganisation(Refusal):

@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from counterfoil.domain.requests import Request, State
+from counterfoil.domain.seals import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class ListQuery:
     ascending: bool = False
     limit: int = 10
     offset: int = 0
+    readable: Sequence[int] | None = None  # units; None: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +49,12 @@ class Page:
     organisation_version: int
     total: int
     requests: Sequence[StoredRequest]
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """The audit trail of one request, and where it was made; None where only a refused attempt has the id."""
+
+    organisation_version: int
+    unit_id: int | None
+    events: Sequence[Event]

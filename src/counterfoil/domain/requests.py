@@ -21,7 +21,7 @@ from counterfoil.domain.intouch_answers import (
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payload_types import ON_THE_LEDGER, Asked
 from counterfoil.domain.payloads import TASK, Redemption, points_text
-from counterfoil.domain.points import Hold, Journal, MemberAccount
+from counterfoil.domain.points import FOREVER, Hold, Journal, MemberAccount
 from counterfoil.domain.refusals import (
     InvalidPayload,
     Refusal,
@@ -115,6 +115,7 @@ class Request:
     ended_at: datetime | None = None
     outcome: Outcome | None = None
     decisions: tuple[Decision, ...] = ()
+    urgent_at: datetime = FOREVER  # when it is too late to wait longer: the order of the inbox
 
     @property
     def sent_back(self) -> bool:
@@ -248,7 +249,9 @@ def submit(
         refused = _refused_strictly(command, account, flags, now)
         if refused is not None:
             return refused
-    request = _pending(organisation, command, account, digest, duplicate_of, tuple(flags), now, expires_at)
+    ends = FOREVER if change is None else points.earliest_end(change.account, change.holds[0].allocations)
+    urgent_at = min(ends, expires_at or FOREVER)
+    request = _pending(organisation, command, account, digest, duplicate_of, tuple(flags), urgent_at, now, expires_at)
     if change is None:
         return Submitted(request, account)
     return Submitted(request, change.account, change.journals, change.holds)
@@ -315,6 +318,7 @@ def _pending(
     digest: bytes,
     duplicate_of: UUID | None,
     flags: tuple[str, ...],
+    urgent_at: datetime,
     now: datetime,
     expires_at: datetime | None,
 ) -> Request:
@@ -346,4 +350,5 @@ def _pending(
         duplicate_of=duplicate_of,
         expires_at=expires_at,
         resubmission_of=command.resubmission_of,
+        urgent_at=urgent_at,
     )

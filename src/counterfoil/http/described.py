@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from counterfoil.domain.payload_types import TYPES
-from counterfoil.domain.requests import WIRE_STATE
+from counterfoil.domain.requests import WIRE_STATE, State
 from counterfoil.http.described_calls import ANY_CALL
 from counterfoil.http.routing import Parameter
 
@@ -155,6 +155,24 @@ IDENTIFIER: Final = (
         required=True,
     ),
     Parameter("identifierValue", "Its value", {"type": "string", "minLength": 1}, required=True),
+)
+PAGE: Final = (
+    Parameter("limit", "Requests per page, 1 to 100", {"type": "string", "pattern": "^([1-9][0-9]?|100)?$"}),
+    Parameter("cursor", "`pagination.next` of the page before; left out: the first page", _TEXT),
+)
+SEARCH: Final = (
+    Parameter("memberId", "The member's number", _NUMBER),
+    Parameter("identifierName", "Which identifier", {"enum": ["mobile", "email", "externalId", "cardnumber"]}),
+    Parameter("identifierValue", "Its value; beside identifierName", _TEXT),
+    Parameter("reference", "The external reference, exactly", _TEXT),
+    Parameter("maker", "Staff id, user name or user id of the maker, or me", _TEXT),
+    Parameter("checker", "The same of somebody who has decided", _TEXT),
+    Parameter("states", f"List with commas of {', '.join(State)}", _TEXT),
+    Parameter("requestType", "Type of request, in any case", _TEXT),
+    Parameter("unit", "Made at this unit or below it", _NUMBER),
+    Parameter("startDate", "First day of the submission, inclusive, in the wire time zone", _DAY),
+    Parameter("endDate", "Last day of the submission, inclusive", _DAY),
+    *PAGE,
 )
 LIST_FILTERS: Final = (
     Parameter("userId", "The maker's user id", _NUMBER),

@@ -16,6 +16,7 @@ from counterfoil.domain import payload_types
 from counterfoil.domain.access import Actor
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payloads import ID_MAX
+from counterfoil.domain.reach import may_read, readable_units
 from counterfoil.domain.refusals import BadSort, BadSortOrder, InvalidPayload, RequestNotFound
 from counterfoil.domain.request_pages import ListQuery, StoredRequest
 from counterfoil.domain.requests import WIRE_STATE, State
@@ -42,22 +43,30 @@ def request_id_of(call: Call) -> UUID:
             return UUID(text)
     except ValueError:
         pass
-    raise RequestNotFound("no request of this organisation has that requestId", "requestId")
+    raise no_such_request()
+
+
+def no_such_request() -> RequestNotFound:
+    """What is not there, is another organisation's, or is not for this reader's eyes: nobody can tell which."""
+    return RequestNotFound("no request of this organisation has that requestId", "requestId")
 
 
 async def get_one(context: Context, call: Call) -> Answer:
     """GET …/requests/{requestId}."""
     request_id = request_id_of(call)
 
-    async def attempt(organisation: Organisation, _actor: Actor) -> Answer | Stale:
+    async def attempt(organisation: Organisation, actor: Actor) -> Answer | Stale:
         stored = await reads.find_request(context.pool, organisation.org_id, request_id)
         if stored is None or stored.organisation_version != organisation.version:
             return Stale(stored.organisation_version if stored else 0)
+        request = stored.request
         # An administrative change is no request of the contract.
-        if stored.request is None or stored.request.request_type not in payload_types.TYPES:
-            raise RequestNotFound("no request of this organisation has that requestId", "requestId")
+        if request is None or request.request_type not in payload_types.TYPES:
+            raise no_such_request()
+        if not may_read(organisation, actor, request.unit_id, datetime.now(UTC)):
+            raise no_such_request()
         answer = wire.RequestAnswer(_data(context, organisation, stored))
-        return Answer(200, wire.encode(answer), told(stored.request))
+        return Answer(200, wire.encode(answer), told(request))
 
     return await answer_fresh(context, call, attempt)
 
@@ -65,8 +74,8 @@ async def get_one(context: Context, call: Call) -> Answer:
 async def list_page(context: Context, call: Call) -> Answer:
     """GET …/requests with the contract's filters; empty values mean "not set"."""
 
-    async def attempt(organisation: Organisation, _actor: Actor) -> Answer | Stale:
-        query = read_query(call, organisation)
+    async def attempt(organisation: Organisation, actor: Actor) -> Answer | Stale:
+        query = read_query(call, organisation, actor)
         page = await reads.list_requests(context.pool, organisation.org_id, query)
         if page is None or page.organisation_version != organisation.version:
             return Stale(page.organisation_version if page else 0)
@@ -98,7 +107,8 @@ def _data(context: Context, organisation: Organisation, stored: StoredRequest) -
     return wire.request_data(organisation, request, payload)
 
 
-def _number(call: Call, name: str, maximum: int, minimum: int = 0) -> int | None:
+def number_in(call: Call, name: str, maximum: int, minimum: int = 0) -> int | None:
+    """A whole number of the query string, None where there is none."""
     text = call.query_value(name) or ""
     if not text:
         return None
@@ -107,7 +117,8 @@ def _number(call: Call, name: str, maximum: int, minimum: int = 0) -> int | None
     return int(text)
 
 
-def _day(call: Call, name: str) -> date | None:
+def day_in(call: Call, name: str) -> date | None:
+    """A day of the query string, None where there is none."""
     text = call.query_value(name) or ""
     if not text:
         return None
@@ -128,7 +139,7 @@ def _states(text: str) -> tuple[State, ...]:
     return tuple(dict.fromkeys(chosen)) or tuple(State)
 
 
-def _bounds(first: date | None, last: date | None, zone: ZoneInfo) -> tuple[datetime, datetime]:
+def bounds_of(first: date | None, last: date | None, zone: ZoneInfo) -> tuple[datetime, datetime]:
     """Both days bound startTime, inclusive, in the zone that startTime is shown in."""
     try:
         since = datetime(1, 1, 2, tzinfo=UTC) if first is None else datetime.combine(first, datetime.min.time(), zone)
@@ -142,7 +153,7 @@ def _bounds(first: date | None, last: date | None, zone: ZoneInfo) -> tuple[date
         raise InvalidPayload("startDate and endDate must be days of the years 2 to 9998", "startDate") from None
 
 
-def read_query(call: Call, organisation: Organisation) -> ListQuery:
+def read_query(call: Call, organisation: Organisation, actor: Actor) -> ListQuery:
     """The list's query string, each wrong value refused with its name."""
     sort_by = call.query_value("sortBy") or "startDate"
     if sort_by not in ("startDate", "endDate"):
@@ -150,23 +161,25 @@ def read_query(call: Call, organisation: Organisation) -> ListQuery:
     order = (call.query_value("sortOrder") or "desc").lower()
     if order not in ("asc", "desc"):
         raise BadSortOrder("sortOrder must be asc or desc", "sortOrder")
-    limit = _number(call, "limit", _LIMIT_MAX, 1) or _LIMIT_DEFAULT
+    limit = number_in(call, "limit", _LIMIT_MAX, 1) or _LIMIT_DEFAULT
     kind = call.query_value("requestType")
-    since, until = _bounds(_day(call, "startDate"), _day(call, "endDate"), ZoneInfo(organisation.wire_time_zone))
+    readable = readable_units(organisation, actor, datetime.now(UTC))
+    since, until = bounds_of(day_in(call, "startDate"), day_in(call, "endDate"), ZoneInfo(organisation.wire_time_zone))
     return ListQuery(
         states=_states(call.query_value("states") or ""),
         started_from=since,
         started_until=until,
         request_type=payload_types.known_type(kind) if kind else None,
-        maker_user_id=_number(call, "userId", ID_MAX),
-        till_id=_number(call, "tillId", ID_MAX),
-        store_id=_number(call, "storeId", ID_MAX),
-        zone_id=_number(call, "zoneId", ID_MAX),
-        concept_id=_number(call, "conceptId", ID_MAX),
+        maker_user_id=number_in(call, "userId", ID_MAX),
+        till_id=number_in(call, "tillId", ID_MAX),
+        store_id=number_in(call, "storeId", ID_MAX),
+        zone_id=number_in(call, "zoneId", ID_MAX),
+        concept_id=number_in(call, "conceptId", ID_MAX),
         sort_by=sort_by,
         ascending=order == "asc",
         limit=limit,
-        offset=limit * (_number(call, "PageNo", _PAGE_MAX) or 0),
+        offset=limit * (number_in(call, "PageNo", _PAGE_MAX) or 0),
+        readable=None if readable is None else sorted(readable),
     )
 
 
@@ -191,12 +204,12 @@ async def list_events(context: Context, call: Call) -> Answer:
     """GET /counterfoil/v1/requests/{requestId}/events."""
     request_id = request_id_of(call)
 
-    async def attempt(organisation: Organisation, _actor: Actor) -> Answer | Stale:
+    async def attempt(organisation: Organisation, actor: Actor) -> Answer | Stale:
         found = await reads.list_events(context.pool, organisation.org_id, request_id)
-        if found is None or found[0] != organisation.version:
-            return Stale(found[0] if found else 0)
-        if not found[1]:
-            raise RequestNotFound("no request of this organisation has that requestId", "requestId")
+        if found is None or found.organisation_version != organisation.version:
+            return Stale(found.organisation_version if found else 0)
+        if not found.events or not may_read(organisation, actor, found.unit_id, datetime.now(UTC)):
+            raise no_such_request()
         trail = [
             AuditEvent(
                 str(event.event_id),
@@ -205,7 +218,7 @@ async def list_events(context: Context, call: Call) -> Answer:
                 msgspec.Raw(event.facts),
                 event.leaf_hash.hex(),
             )
-            for event in found[1]
+            for event in found.events
         ]
         return Answer(200, wire.encode(AuditTrail(trail)))
 

@@ -83,7 +83,7 @@ async def load(tx: Tx, file: OrganisationFile, *, is_new: bool) -> tuple[Current
     current = Current(
         settings=OrganisationSettings(
             known.org_id, known.name, known.time_zone, known.wire_time_zone, known.country_code,
-            known.profile, known.control, known.echo_credentials,
+            known.profile, known.control, known.echo_credentials, known.read_scope,
         ),
         version=known.version,
         units=known.units,
@@ -156,7 +156,7 @@ async def write(
 def _settings_row(settings: OrganisationSettings) -> tuple[Any, ...]:
     return (
         settings.org_id, settings.name, settings.time_zone, settings.wire_time_zone, settings.country_code,
-        settings.profile, settings.control, settings.echo_credentials,
+        settings.profile, settings.control, settings.echo_credentials, settings.read_scope,
     )  # fmt: skip
 
 

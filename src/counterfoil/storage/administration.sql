@@ -1,8 +1,8 @@
 -- name: insert_organisation
 -- A new organisation gets its row, so that there is one to lock; an existing one stays as it is.
 INSERT INTO organisation (
-    org_id, name, time_zone, wire_time_zone, country_code, profile, control, echo_credentials)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    org_id, name, time_zone, wire_time_zone, country_code, profile, control, echo_credentials, read_scope)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT DO NOTHING
 RETURNING org_id
 
@@ -39,7 +39,7 @@ JOIN member_identifier i ON i.org_id = $1 AND i.kind = a.kind AND i.value = a.va
 -- The organisation's own fields, and the version by which every process sees that something changed.
 UPDATE organisation
 SET name = $2, time_zone = $3, wire_time_zone = $4, country_code = $5, profile = $6, control = $7,
-    echo_credentials = $8, version = $9
+    echo_credentials = $8, read_scope = $9, version = $10
 WHERE org_id = $1
 
 -- name: write_units

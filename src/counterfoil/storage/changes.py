@@ -22,7 +22,7 @@ from counterfoil.storage.database import Tx
 
 _SQL = statements.load("changes.sql")
 _WIDTHS = {
-    "requests": 33, "changed_requests": 7, "decisions": 12, "comments": 7, "holds": 5, "hold_lots": 3,
+    "requests": 34, "changed_requests": 7, "decisions": 12, "comments": 7, "holds": 5, "hold_lots": 3,
     "changed_holds": 2, "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "new_lots": 9,
     "goodwills": 5, "statuses": 4, "freed_keys": 4, "events": 7, "refusals": 7, "delegations": 9,
     "ended_delegations": 2, "freezes": 7, "changed_freezes": 7, "versions": 1,
@@ -72,7 +72,7 @@ class Changes:
             request.identifier_kind, request.identifier_value, request.external_reference, request.host_id,
             request.host_revision, request.payload, command.sealed_headers, request.till_login, request.till_epoch,
             request.digest, policy_revision, request.approvals_required, requirement, ",".join(request.flags),
-            request.duplicate_of, request.started_at, request.expires_at, request.resubmission_of,
+            request.duplicate_of, request.started_at, request.expires_at, request.resubmission_of, request.urgent_at,
         ))  # fmt: skip
 
     def change_request(self, request: Request) -> None:

@@ -35,6 +35,7 @@ class _Snapshot(msgspec.Struct):
     profile: str
     control: str
     echo_credentials: str
+    read_scope: str
     units: list[OrgUnit]
     people: list[Person]
     users: list[User]
@@ -79,6 +80,7 @@ async def find_organisation(tx: Tx, org_id: int) -> Organisation | None:
         delegations=tuple(read.delegations),
         freezes=tuple(read.freezes),
         reason_codes=tuple(read.reason_codes),
+        read_scope=read.read_scope,
     )
 
 

@@ -3,7 +3,7 @@
 SELECT json_build_object(
     'org_id', o.org_id, 'version', o.version, 'name', o.name, 'time_zone', o.time_zone,
     'wire_time_zone', o.wire_time_zone, 'country_code', o.country_code, 'profile', o.profile, 'control', o.control,
-    'echo_credentials', o.echo_credentials,
+    'echo_credentials', o.echo_credentials, 'read_scope', o.read_scope,
     'units', coalesce((SELECT json_agg(json_build_object(
         'unit_id', u.unit_id, 'kind', u.kind, 'name', u.name, 'code', u.code, 'zone_parent_id', u.zone_parent_id,
         'concept_parent_id', u.concept_parent_id, 'store_id', u.store_id, 'active', u.active))

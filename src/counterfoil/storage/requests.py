@@ -11,8 +11,8 @@ from uuid import UUID
 import msgspec
 
 from counterfoil.domain.intouch_answers import Outcome
-from counterfoil.domain.points import Hold, MemberAccount
-from counterfoil.domain.request_pages import ListQuery, Page, StoredRequest
+from counterfoil.domain.points import FOREVER, Hold, MemberAccount
+from counterfoil.domain.request_pages import ListQuery, Page, StoredRequest, Trail
 from counterfoil.domain.requests import FINAL, Decide, Decision, Request, State, Submit, as_of
 from counterfoil.domain.resubmissions import Earlier
 from counterfoil.domain.seals import Event
@@ -165,7 +165,13 @@ def request_from_row(row: Any) -> Request:
         ended_at=row["ended_at"],
         outcome=None if row["outcome"] is None else _outcome.decode(row["outcome"]),
         decisions=() if row["decisions"] is None else _decisions.decode(row["decisions"]),
+        urgent_at=end_of_time(row["urgent_at"]),
     )
+
+
+def end_of_time(at: datetime) -> datetime:
+    """A time that may be infinity, which the driver gives without a zone."""
+    return FOREVER if at.tzinfo is None else at
 
 
 async def fetch_request(tx: Tx, org_id: int, request_id: UUID) -> StoredRequest | None:
@@ -237,6 +243,7 @@ async def list_requests(tx: Tx, org_id: int, query: ListQuery) -> Page | None:
         query.started_until,
         query.limit,
         query.offset,
+        query.readable,
     )
     if not rows:
         return None
@@ -245,12 +252,12 @@ async def list_requests(tx: Tx, org_id: int, query: ListQuery) -> Page | None:
     return Page(version, total, found)
 
 
-async def list_events(tx: Tx, org_id: int, request_id: UUID) -> tuple[int, list[Event]] | None:
-    """The organisation's version and the audit trail of one request, in order."""
+async def list_events(tx: Tx, org_id: int, request_id: UUID) -> Trail | None:
+    """The audit trail of one request, in order; None for an unknown organisation."""
     rows = await tx.fetch(_SQL["list_events"], org_id, request_id)
     if not rows:
         return None
-    return rows[0]["organisation_version"], [
+    events = [
         Event(
             request_id,
             row["event_id"],
@@ -263,3 +270,4 @@ async def list_events(tx: Tx, org_id: int, request_id: UUID) -> tuple[int, list[
         for row in rows
         if row["event_id"] is not None
     ]
+    return Trail(rows[0]["organisation_version"], rows[0]["unit_id"], events)

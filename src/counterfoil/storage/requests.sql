@@ -168,8 +168,9 @@ SELECT EXISTS (
 
 -- name: list_events
 -- The audit trail of one request, in order.
-SELECT o.version AS organisation_version, e.event_id, e.kind, e.at, e.facts, e.personal, e.leaf_hash
+SELECT o.version AS organisation_version, r.unit_id, e.event_id, e.kind, e.at, e.facts, e.personal, e.leaf_hash
 FROM organisation o
+LEFT JOIN request r ON r.org_id = o.org_id AND r.request_id = $2
 LEFT JOIN event e ON e.org_id = o.org_id AND e.subject_id = $2
 WHERE o.org_id = $1
 ORDER BY e.at, e.event_id
@@ -193,6 +194,7 @@ WITH chosen AS NOT MATERIALIZED (
       AND ($7::bigint IS NULL OR r.zone_id = $7)
       AND ($8::bigint IS NULL OR r.concept_id = $8)
       AND r.started_at >= $9::timestamptz AND r.started_at < $10::timestamptz
+      AND ($13::bigint[] IS NULL OR r.unit_id = ANY ($13))
 ), page AS MATERIALIZED (
     SELECT * FROM chosen ORDER BY {order} LIMIT $11 OFFSET $12
 )

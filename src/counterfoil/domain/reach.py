@@ -1,0 +1,77 @@
+"""How far a person's rights reach, as sets of units that a list can be read by.
+
+What a reach leaves out is out; what is in it is judged request by request, by the rule that the write path uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from counterfoil.domain.access import Actor, Grant, Right
+from counterfoil.domain.organisations import Organisation
+
+UNLIMITED: Final = 2**63 - 1
+NOWHERE: Final = -1
+# The clock that the caller read is not the database's: a grant that begins or ends right now is let through.
+_CLOCKS_DIFFER: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where a person may decide, and up to how many points; `everywhere` is for the whole organisation."""
+
+    everywhere: int = NOWHERE
+    units: Mapping[int, int] = field(default_factory=dict)
+    types: frozenset[str] | None = None  # None: all
+
+
+def reach(organisation: Organisation, person_id: str | None, now: datetime) -> Reach:
+    """Where the person may decide at all: nothing that `may_decide` allows lies outside."""
+    everywhere, units, types = NOWHERE, dict[int, int](), set[str | None]()
+    for grant in _grants(organisation, person_id):
+        if grant.access_right is not Right.CHECK or not (
+            (grant.valid_from is None or grant.valid_from <= now + _CLOCKS_DIFFER)
+            and (grant.valid_until is None or now - _CLOCKS_DIFFER < grant.valid_until)
+        ):
+            continue
+        points_max = UNLIMITED if grant.points_max is None else grant.points_max
+        types.add(grant.request_type)
+        if grant.unit_id is None:
+            everywhere = max(everywhere, points_max)
+            continue
+        for unit_id in organisation.below(grant.unit_id):
+            if units.get(unit_id, NOWHERE) < points_max:
+                units[unit_id] = points_max
+    known = frozenset(each for each in types if each is not None)
+    return Reach(everywhere, {} if everywhere == UNLIMITED else units, None if None in types else known)
+
+
+def readable_units(organisation: Organisation, actor: Actor, now: datetime) -> frozenset[int] | None:
+    """The units whose requests the actor may read: those where they hold any right; None for all units."""
+    if organisation.read_scope == "organisation":
+        return None
+    found: set[int] = set()
+    for grant in _grants(organisation, actor.person_id):
+        if (grant.valid_from is None or grant.valid_from <= now) and (
+            grant.valid_until is None or now < grant.valid_until
+        ):
+            if grant.unit_id is None:
+                return None
+            found |= organisation.below(grant.unit_id)
+    return frozenset(found)
+
+
+def may_read(organisation: Organisation, actor: Actor, unit_id: int | None, now: datetime) -> bool:
+    """Whether the actor may read the requests made at this unit."""
+    readable = readable_units(organisation, actor, now)
+    return readable is None or unit_id in readable
+
+
+def _grants(organisation: Organisation, person_id: str | None) -> Iterator[Grant]:
+    """The grants of an active person; nobody else has any."""
+    person = organisation.people.get(person_id or "")
+    if person is not None and person.active:
+        yield from organisation.grants_of_person.get(person.person_id, ())

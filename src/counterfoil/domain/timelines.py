@@ -1,0 +1,41 @@
+"""What happened to a request, in order, for people to read: made from the audit events alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from counterfoil.domain.seals import Event
+
+# Who an event may name, under which of its personal fields; the first that is there acted.
+ROLES: Final = ("checker", "actor", "maker", "person", "operator")
+_OF_EVERY_EVENT: Final = frozenset({"at", "event", "kind", "subject", "org"})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line. `who` and `message` are None where the event has none, or where they were erased."""
+
+    event_id: UUID
+    kind: str
+    at: datetime
+    who: str | None
+    message: str | None
+    facts: Mapping[str, Any]
+
+
+def entries(events: Iterable[Event]) -> Iterator[Entry]:
+    """A line for each event, whatever its kind: a kind that comes later needs no change here."""
+    for event in events:
+        personal: dict[str, str] = json.loads(event.personal) if event.personal else {}
+        facts = {
+            name: value
+            for name, value in json.loads(event.facts).items()
+            if name not in _OF_EVERY_EVENT and not name.endswith("#")
+        }
+        who = next((personal[role] for role in ROLES if role in personal), None)
+        yield Entry(event.event_id, event.kind, event.at, who, personal.get("message"), facts)
