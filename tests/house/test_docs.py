@@ -24,7 +24,7 @@ from cyclopts import App
 from prometheus_client import CollectorRegistry
 
 from counterfoil import telemetry
-from counterfoil.application import organisation_files
+from counterfoil.application import organisation_files, policy_files
 from counterfoil.cli import demo
 from counterfoil.cli.main import app
 from counterfoil.domain.access import UnitKind
@@ -262,10 +262,11 @@ def test_every_field_of_an_organisation_file() -> None:
         "organisation": {*organisation_files.ORGANISATION},
         "units": {name for kind in UnitKind for name in organisation_files.UNITS[kind]},
         "people": {*organisation_files.PERSON, *organisation_files.USER},
+        "groups": {*organisation_files.GROUP},
         "credentials": {*organisation_files.CREDENTIAL},
         "grants": {*organisation_files.GRANT},
         "hosts": {*organisation_files.HOST},
-        "policy": {*organisation_files.POLICY},
+        "policy": {*policy_files.fields_of_the_section()},
         "programme": {*organisation_files.PROGRAMME},
         "members": {*organisation_files.MEMBER, *organisation_files.LOT},
     }

@@ -9,16 +9,18 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-from counterfoil.application import ids
+from counterfoil.application import counting, ids
 from counterfoil.domain import decisions, points
 from counterfoil.domain import requests as rules
 from counterfoil.domain.access import Actor
+from counterfoil.domain.caps import CapBook
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payloads import points_text
 from counterfoil.domain.points import MemberAccount
+from counterfoil.domain.policies import describe_needs
 from counterfoil.domain.refusals import NotPermitted, Refusal
-from counterfoil.domain.requests import Decide, Decided, NeedsTillCheck, Request, Submit, Submitted
-from counterfoil.domain.seals import make_event
+from counterfoil.domain.requests import Decide, Decided, NeedsTillCheck, Request, State, Submit
+from counterfoil.domain.seals import Event, make_event
 from counterfoil.storage import requests
 from counterfoil.storage.accounts import Loaded
 from counterfoil.storage.changes import Changes, write
@@ -115,24 +117,36 @@ async def submit_requests(tx: Tx, organisation: Organisation, commands: Sequence
             )
     if keys:
         await requests.insert_idempotency_keys(tx, organisation.org_id, sorted(keys.values()))
+    book = await counting.lock_for_submission(tx, organisation, commands)
     loaded = await requests.lock_for_submission(tx, organisation.org_id, commands, CREATE_PATH)
     changes = Changes()
     ledger = Ledger(organisation, loaded.now, changes)
+    batch = _SubmissionBatch(ledger, book, await counting.read_for_execution(tx, organisation, commands))
     outcomes: list[SubmitOutcome] = []
-    references: dict[tuple[str, str], UUID] = {}
     refused: set[UUID] = set()
     for command, file in zip(commands, loaded.files, strict=True):
         if file.key_request_id in refused:  # the twin that took the key made no request: the key is free again
             outcomes.append(Stale(loaded.organisation_version))
             continue
-        outcome = _submit_one(organisation, command, file, loaded, ledger, changes, references)
+        outcome = _submit_one(organisation, command, file, loaded, batch)
         if command.idempotency_key is not None and not isinstance(outcome, Request | Replayed):
             refused.add(command.request_id)
             changes.freed_keys.append((command.request_id, command.actor.login, CREATE_PATH, command.idempotency_key))
         outcomes.append(outcome)
     ledger.finish()
+    changes.add_counted(book)
     await write(tx, organisation.org_id, changes)
     return outcomes
+
+
+@dataclass(slots=True)
+class _SubmissionBatch:
+    """What the commands of one batch share, and what earlier ones of them have done."""
+
+    ledger: Ledger
+    book: CapBook
+    ready: dict[UUID, tuple[bool, str]]
+    references: dict[tuple[str, str], UUID] = field(default_factory=dict)
 
 
 def _submit_one(
@@ -140,9 +154,7 @@ def _submit_one(
     command: Submit,
     file: requests.SubmissionFile,
     loaded: Loaded[requests.SubmissionFile],
-    ledger: Ledger,
-    changes: Changes,
-    references: dict[tuple[str, str], UUID],
+    batch: _SubmissionBatch,
 ) -> SubmitOutcome:
     if file.already_written:
         return Replayed(command.request_id)
@@ -154,6 +166,7 @@ def _submit_one(
         if file.key_digest == command.idempotency_digest:
             return Replayed(file.key_request_id)
         return KeyConflict(file.key_request_id)
+    ledger, changes = batch.ledger, batch.ledger.changes
     account = ledger.account(file.account)
     place = (command.host_id, command.redemption.external_reference or "")
     result = rules.submit(
@@ -161,19 +174,41 @@ def _submit_one(
         command,
         account,
         digest=request_digest(command, organisation),
-        duplicate_of=file.duplicate_of or references.get(place),
+        duplicate_of=file.duplicate_of or batch.references.get(place),
         now=loaded.now,
+        tallies=batch.book.tallies(command.request_id),
+        may_be_automatic=command.request_id in batch.ready,
     )
     if isinstance(result, Refusal):
         if isinstance(result, NotPermitted):
             _add_refused(changes, command.request_id, command.request_id, "submission_refused", command.actor,
                          command.salt, loaded.now, result)  # fmt: skip
         return result
+    done: Decided | None = None
+    if result.request.auto_rule is not None:
+        reference_used, redemption_id = batch.ready[command.request_id]
+        done = decisions.execute_by_policy(
+            organisation, result.request, command, account,
+            reference_used=reference_used, redemption_id=redemption_id, now=loaded.now,
+        )  # fmt: skip
+        if done is None:  # not now, or not here: then a checker must decide
+            result = rules.submit(
+                organisation, command, account, digest=result.request.digest, duplicate_of=None, now=loaded.now,
+                tallies=batch.book.tallies(command.request_id),
+            )  # fmt: skip
+            if isinstance(result, Refusal):
+                return result
     if place[1]:
-        references.setdefault(place, command.request_id)
-    ledger.move(result.account, result.journals, result.holds, command.request_id)
-    _add_submitted(organisation, command, result, changes)
-    return result.request
+        batch.references.setdefault(place, command.request_id)
+    batch.book.take(command.request_id, result.uses, command.redemption.points)
+    moved = result if done is None else done
+    ledger.move(moved.account, moved.journals, moved.holds, command.request_id)
+    changes.add_request(moved.request, command)
+    changes.add_event(_submitted(organisation, command, result.request))
+    if done is not None:
+        _add_done(organisation, command.actor.login, done, changes,
+                  UUID(int=command.request_id.int ^ 2), command.salt, loaded.now)  # fmt: skip
+    return moved.request
 
 
 def request_digest(command: Submit, organisation: Organisation) -> bytes:
@@ -184,35 +219,31 @@ def request_digest(command: Submit, organisation: Organisation) -> bytes:
     ).digest()
 
 
-def _add_submitted(organisation: Organisation, command: Submit, result: Submitted, changes: Changes) -> None:
-    request = result.request
-    policy_revision = organisation.policy.revision if organisation.policy else 0
-    requirement = b'[{"count":%d,"right":"CanCheckRequest"}]' % request.approvals_required
-    changes.add_request(request, command, requirement, policy_revision)
-    changes.add_event(
-        make_event(
-            request.request_id,
-            request.request_id,
-            "submitted",
-            request.started_at,
-            command.salt,
-            {
-                "digest": request.digest.hex(),
-                "flags": list(request.flags),
-                "host": f"{request.host_id}@{request.host_revision}",
-                "login": command.actor.login,
-                "org": organisation.org_id,
-                "points": points_text(request.points),
-                "policy": policy_revision,
-                "state": request.state,
-                "type": request.request_type,
-                "unit": request.unit_id,
-            },
-            {
-                "maker": f"{request.maker_person_id} {request.maker_user_name}",
-                "member": request.identifier_value,
-            },
-        )
+def _submitted(organisation: Organisation, command: Submit, request: Request) -> Event:
+    return make_event(
+        request.request_id,
+        request.request_id,
+        "submitted",
+        request.started_at,
+        command.salt,
+        {
+            "digest": request.digest.hex(),
+            "flags": list(request.flags),
+            "host": f"{request.host_id}@{request.host_revision}",
+            "login": command.actor.login,
+            "org": organisation.org_id,
+            "points": points_text(request.points),
+            "policy": request.policy_revision,
+            "requirement": describe_needs(request.requirement.needs),
+            "rule": request.requirement.rule,
+            "state": State.PENDING,
+            "type": request.request_type,
+            "unit": request.unit_id,
+        },
+        {
+            "maker": f"{request.maker_person_id} {request.maker_user_name}",
+            "member": request.identifier_value,
+        },
     )
 
 
@@ -245,9 +276,10 @@ def _add_refused(
 
 async def decide_requests(tx: Tx, organisation: Organisation, commands: Sequence[Decide]) -> list[DecideOutcome]:
     """Each command adds one voice; the last approval executes on the built-in ledger in this transaction."""
+    book = await counting.lock_for_decision(tx, organisation, commands)
     loaded = await requests.lock_for_decision(tx, organisation.org_id, commands)
     changes = Changes()
-    batch = _DecisionBatch(Ledger(organisation, loaded.now, changes))
+    batch = _DecisionBatch(Ledger(organisation, loaded.now, changes), book)
     outcomes: list[DecideOutcome] = []
     for command, file in zip(commands, loaded.files, strict=True):
         current = is_current(organisation, command.actor, loaded.organisation_version)
@@ -260,6 +292,7 @@ async def decide_requests(tx: Tx, organisation: Organisation, commands: Sequence
     for request in batch.voted.values():
         changes.change_request(request)
     batch.ledger.finish()
+    changes.add_counted(book)
     await write(tx, organisation.org_id, changes)
     return outcomes
 
@@ -269,6 +302,7 @@ class _DecisionBatch:
     """What earlier commands of the same batch have done."""
 
     ledger: Ledger
+    book: CapBook
     voted: dict[UUID, Request] = field(default_factory=dict)
     references: set[str] = field(default_factory=set)
 
@@ -294,6 +328,7 @@ def _decide_one(
         reference_used=file.reference_used or reference in batch.references,
         redemption_id=file.redemption_id,
         now=now,
+        tallies=batch.book.tallies(command.request_id, command.actor.person_id or ""),
     )
     if not isinstance(result, Decided):
         if isinstance(result, NotPermitted):
@@ -305,38 +340,48 @@ def _decide_one(
     if decided.outcome is not None and decided.outcome.succeeded and reference is not None:
         batch.references.add(reference)
     ledger.move(result.account, result.journals, result.holds, command.decision_id)
-    _add_decided(organisation, command, result, ledger.changes)
+    batch.book.take(command.request_id, result.uses, decided.points)
+    if decided.ended_at is not None and decided.state is not State.SUCCEEDED:
+        batch.book.release(command.request_id)
+    if result.decision is not None and not result.is_repeated:
+        ledger.changes.add_decision(decided, result.decision)
+    _add_done(organisation, command.actor.login, result, ledger.changes, command.decision_id, command.salt, now)
     return decided
 
 
-def _add_decided(organisation: Organisation, command: Decide, result: Decided, changes: Changes) -> None:
+def _add_done(
+    organisation: Organisation,
+    login: str,
+    result: Decided,
+    changes: Changes,
+    event_id: UUID,
+    salt: bytes,
+    now: datetime,
+) -> None:
+    """The audit event of a voice or of the policy's own approval, and the redemption that came of it."""
     request, decision, outcome = result.request, result.decision, result.request.outcome
-    changes.add_decision(request, decision)
     facts: dict[str, Any] = {
         "digest": request.digest.hex(),
         "org": organisation.org_id,
         "state": request.state,
-        "verdict": decision.verdict,
         "voices": len(request.decisions),
-        "login": command.actor.login,
+        "login": login,
     }
+    personal: dict[str, str] = {}
+    if decision is None:
+        facts |= {"verdict": "approved", "by": "policy", "rule": request.auto_rule, "policy": request.policy_revision}
+    else:
+        facts["verdict"] = decision.verdict
+        personal = {"checker": f"{decision.person_id} {decision.user_name}", "message": decision.message}
+    if result.is_repeated:
+        facts["by"] = "an earlier voice"
     if outcome is not None:
         facts["code"] = outcome.code
         if outcome.redemption_id is not None and result.asked is not None and result.account is not None:
             facts["redemption"] = outcome.redemption_id
             changes.redemptions.append((
                 outcome.redemption_id, result.account.member_id, request.request_id, request.points,
-                request.external_reference, result.asked.transaction_number, result.asked.notes, outcome.till,
-                decision.decided_at,
+                request.external_reference, result.asked.transaction_number, result.asked.notes, outcome.till, now,
             ))  # fmt: skip
-    changes.add_event(
-        make_event(
-            request.request_id,
-            command.decision_id,
-            request.state if request.ended_at else "voice",
-            decision.decided_at,
-            command.salt,
-            facts,
-            {"checker": f"{decision.person_id} {decision.user_name}", "message": decision.message},
-        )
-    )
+    kind = request.state if request.ended_at else "voice"
+    changes.add_event(make_event(request.request_id, event_id, kind, now, salt, facts, personal))

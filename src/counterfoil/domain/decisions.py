@@ -6,12 +6,14 @@ Points leave the built-in ledger in the deciding transaction, so that there is n
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from counterfoil.domain import access, payloads, points
+from counterfoil.domain import access, eligibility, payloads, points
+from counterfoil.domain.eligibility import Case
 from counterfoil.domain.intouch_answers import (
     DUPLICATE_REFERENCE,
     REDEEMED,
@@ -21,15 +23,28 @@ from counterfoil.domain.intouch_answers import (
     Outcome,
 )
 from counterfoil.domain.organisations import Organisation
+from counterfoil.domain.payloads import points_text
 from counterfoil.domain.points import Hold, MemberAccount
-from counterfoil.domain.refusals import AlreadyCompleted, ChangedSinceShown, Refusal, WrongRequest
-from counterfoil.domain.requests import Decide, Decided, Decision, NeedsTillCheck, Request, State
+from counterfoil.domain.policies import describe_need
+from counterfoil.domain.refusals import (
+    AlreadyCompleted,
+    CapReached,
+    ChangedSinceShown,
+    InvalidPayload,
+    NotNeeded,
+    Refusal,
+    WrongRequest,
+)
+from counterfoil.domain.requests import Decide, Decided, Decision, NeedsTillCheck, Request, State, Submit, concerned
+from counterfoil.domain.rulings import CapUse, Tally
+
+MESSAGE = "payload.AdminTask-Payload.actionMessage"
 
 
 def _check_decidable(
-    organisation: Organisation, request: Request | None, command: Decide, now: datetime
+    organisation: Organisation, request: Request | None, command: Decide, case: Case | None, now: datetime
 ) -> Refusal | None:
-    if request is None:
+    if request is None or case is None:
         return WrongRequest("no request of this organisation has that requestId", "requestId")
     if request.request_type != command.request_type:
         return WrongRequest(
@@ -43,6 +58,7 @@ def _check_decidable(
         request_type=request.request_type,
         points=request.points,
         now=now,
+        concerned=case.barred - {request.maker_person_id},
     )
     if refused is not None:
         return refused
@@ -50,11 +66,39 @@ def _check_decidable(
         last = request.decisions[-1] if request.decisions else None
         told = f"{last.user_name} {last.verdict} it at {last.decided_at:%Y-%m-%dT%H:%M:%SZ}" if last else request.state
         return AlreadyCompleted(f"the request is already completed: {told}", "requestId")
-    if any(decision.person_id == command.actor.person_id for decision in request.decisions):
-        return AlreadyCompleted("you have already decided this request: it waits for another checker", "requestId")
+    if request.expires_at is not None and now >= request.expires_at:
+        return AlreadyCompleted(
+            f"its time ended at {request.expires_at:%Y-%m-%dT%H:%M:%SZ}: make it again", "requestId"
+        )
     if command.digest_seen is not None and command.digest_seen != request.digest.hex():
         return ChangedSinceShown("the request is not the one that was shown: load it again and decide then")
+    if request.requirement.comment and not command.message.strip():
+        return InvalidPayload(f"{MESSAGE} must say why: the policy asks for a comment on this request", MESSAGE)
     return None
+
+
+def case_of(organisation: Organisation, request: Request, account: MemberAccount | None, now: datetime) -> Case:
+    """The request as far as it matters who may decide it."""
+    barred = concerned(organisation, account, request.identifier_kind, request.identifier_value)
+    return Case(request.unit_id, request.request_type, request.points, barred | {request.maker_person_id}, now)
+
+
+def _is_needed(
+    organisation: Organisation, request: Request, voices: tuple[Decision, ...], case: Case
+) -> tuple[bool, bool, Refusal | None]:
+    """Whether the request is agreed with these voices, whether it was before the last, and why that is not needed."""
+    needs = request.requirement.needs
+    before = eligibility.assigned(organisation, needs, eligibility.voices_of(voices[:-1]), case)
+    if None not in before:
+        return True, True, None
+    after = eligibility.assigned(organisation, needs, eligibility.voices_of(voices), case)
+    missing = eligibility.open_needs(needs, before)
+    step = missing[0].step
+    reached = sum(place.step <= step for place in eligibility.places_of(needs))
+    if after[:reached].count(None) < before[:reached].count(None):
+        return None not in after, False, None
+    told = " or ".join(dict.fromkeys(describe_need(replace(need, count=1)) for need in missing))
+    return False, False, NotNeeded(f"your voice is not needed now: the request waits for {told}")
 
 
 def decide(
@@ -67,33 +111,89 @@ def decide(
     reference_used: bool,
     redemption_id: str,
     now: datetime,
+    tallies: Mapping[str, Tally] | None = None,
 ) -> Decided | NeedsTillCheck | Refusal:
     """Record one voice; the last approval executes on the built-in ledger, a rejection ends the request.
 
     A refusal of the points API (wrong till credential, unknown member, reference used, too few points)
     ends the request as failed; a refusal of access or policy leaves it pending.
     """
-    refused = _check_decidable(organisation, request, command, now)
-    if refused is not None or request is None:
+    case = None if request is None else case_of(organisation, request, account, now)
+    refused = _check_decidable(organisation, request, command, case, now)
+    if refused is not None or request is None or case is None:
         return refused or WrongRequest("no such request", "requestId")
     actor = command.actor
     decision = Decision(actor.person_id or "", actor.user_id, actor.user_name, command.verdict, command.message, now)
     voices = (*request.decisions, decision)
     open_hold = hold if hold is not None and hold.state == "open" else None
+    has_spoken = any(each.person_id == actor.person_id for each in request.decisions)
+    if has_spoken and command.verdict == "rejected":
+        return AlreadyCompleted("you have already decided this request: it waits for another checker", "requestId")
     if command.verdict == "rejected":
         return _close(organisation, _ended(request, voices, State.REJECTED, now), decision, account, open_hold, now)
-    if _valid_approvals(organisation, request, voices, now) < request.approvals_required:
-        return Decided(replace(request, decisions=voices, version=request.version + 1), decision, account)
+    is_agreed, was_agreed, unneeded = _is_needed(organisation, request, voices, case)
+    if has_spoken:
+        # Voices that had lapsed may count again: then anybody who gave one may say so, and that completes it.
+        if not was_agreed:
+            return AlreadyCompleted("you have already decided this request: it waits for another checker", "requestId")
+        voices = request.decisions
+    elif unneeded is not None:
+        return unneeded
+    uses = () if has_spoken else _pair_uses(request, actor.user_name, tallies or {})
+    if isinstance(uses, Refusal):
+        return uses
+    if not is_agreed:
+        pending = replace(request, decisions=voices, version=request.version + 1)
+        return Decided(pending, decision, account, uses=uses)
     host = next((each for each in organisation.hosts if each.host_id == request.host_id), None)
     if host is None or host.revision != request.host_revision or host.target != "ledger":
         return ChangedSinceShown("the host entry was changed after submission: reject the request and submit it again")
     code = _till_code(organisation, request, command)
     if code is None:
         return NeedsTillCheck()
-    return _execute(
-        organisation, request, command, voices, account, open_hold,
-        code=code, reference_used=reference_used, redemption_id=redemption_id, now=now,
+    done = _execute(
+        organisation, request, voices, account, open_hold, command.till_login, command.correlation_id,
+        command.served_by, code=code, reference_used=reference_used, redemption_id=redemption_id, now=now,
     )  # fmt: skip
+    return replace(done, decision=decision, uses=uses, is_repeated=has_spoken)
+
+
+def _pair_uses(request: Request, checker: str, tallies: Mapping[str, Tally]) -> tuple[CapUse, ...] | Refusal:
+    """The counters of maker and checker together that this voice is counted in."""
+    uses: list[CapUse] = []
+    for cap in request.requirement.pair_caps:
+        tally = tallies[cap.name]
+        if tally.points + request.points > cap.points:
+            left = points_text(max(0, cap.points - tally.points))
+            return CapReached(
+                f"the cap {cap.name} leaves {left} points that {checker} may approve today for this maker: "
+                "ask another checker"
+            )
+        uses.append(CapUse(cap.name, tally.subject, tally.day))
+    return tuple(uses)
+
+
+def execute_by_policy(
+    organisation: Organisation,
+    request: Request,
+    command: Submit,
+    account: MemberAccount | None,
+    *,
+    reference_used: bool,
+    redemption_id: str,
+    now: datetime,
+) -> Decided | None:
+    """Execute what a rule approves without a checker; None where it cannot be done and must wait for one."""
+    if reference_used or account is None:
+        return None
+    host = next((each for each in organisation.hosts if each.host_id == request.host_id), None)
+    if host is None or host.target != "ledger":
+        return None
+    done = _execute(
+        organisation, request, (), account, None, "", command.correlation_id, command.served_by,
+        code=REDEEMED, reference_used=False, redemption_id=redemption_id, now=now,
+    )  # fmt: skip
+    return done if done.request.state is State.SUCCEEDED else None
 
 
 def _ended(
@@ -111,23 +211,6 @@ def _ended(
     )
 
 
-def _valid_approvals(organisation: Organisation, request: Request, voices: tuple[Decision, ...], now: datetime) -> int:
-    """Voices count only while their owner is active and entitled (design.md §6)."""
-    return sum(
-        decision.verdict == "approved"
-        and access.has_right(
-            organisation,
-            decision.person_id,
-            access.Right.CHECK,
-            unit_id=request.unit_id,
-            request_type=request.request_type,
-            points=request.points,
-            now=now,
-        )
-        for decision in voices
-    )
-
-
 def _till_code(organisation: Organisation, request: Request, command: Decide) -> int | None:
     """REDEEMED where the payload's till credential is right now, 401 where it is wrong, None if unverified."""
     if command.till_verified is not None:
@@ -141,7 +224,7 @@ def _till_code(organisation: Organisation, request: Request, command: Decide) ->
 def _close(
     organisation: Organisation,
     request: Request,
-    decision: Decision,
+    decision: Decision | None,
     account: MemberAccount | None,
     hold: Hold | None,
     now: datetime,
@@ -156,10 +239,12 @@ def _close(
 def _execute(
     organisation: Organisation,
     request: Request,
-    command: Decide,
     voices: tuple[Decision, ...],
     account: MemberAccount | None,
     hold: Hold | None,
+    till_login: str,
+    correlation_id: str,
+    served_by: str,
     *,
     code: int,
     reference_used: bool,
@@ -184,17 +269,17 @@ def _execute(
         code,
         request.points,
         account_after,
-        till=request.till_login or command.till_login,
-        correlation_id=command.correlation_id,
-        served_by=command.served_by,
+        till=request.till_login or till_login,
+        correlation_id=correlation_id,
+        served_by=served_by,
         sent=(request.identifier_kind, request.identifier_value),
         redemption_id=redemption_id,
         transaction_number=asked.transaction_number,
     )
     ended = _ended(request, voices, State.SUCCEEDED if outcome.succeeded else State.FAILED, now, outcome)
     if change is None:
-        return _close(organisation, ended, voices[-1], account, hold, now)
-    return Decided(ended, voices[-1], change.account, change.journals, change.holds, asked)
+        return _close(organisation, ended, None, account, hold, now)
+    return Decided(ended, None, change.account, change.journals, change.holds, asked)
 
 
 def redeem_or_code(

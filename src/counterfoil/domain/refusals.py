@@ -2,7 +2,10 @@
 
 Refusal
 ├── NotPermitted                2001   the actor lacks the right here
-│   └── SelfApproval            2001   the maker's person tried to decide
+│   ├── SelfApproval            2001   the maker's person tried to decide
+│   ├── SelfInterest            2001   maker or checker is the member concerned
+│   ├── NotNeeded               2001   the voice would meet no open part of the requirement
+│   └── CapReached              2001   a cap of the policy refuses it today
 ├── AlreadyCompleted            2002   somebody decided before
 ├── WrongOrganisation           2005   the organisation header is missing, malformed or another's
 ├── WrongRequest                2007   the request id, type or action name does not fit
@@ -12,6 +15,7 @@ Refusal
 ├── BadSort                     2011
 ├── BadSortOrder                2012
 ├── IdentityNotVerified         2013
+├── BadGoodwillPoints           2015   no amount of goodwill points, or above the cap
 ├── NobodyCanCheck              2021   no person but the maker could ever decide
 ├── BadHeaders                  2023   the call's headers cannot be used
 ├── IdempotencyConflict         2901   the key was used for other content
@@ -56,6 +60,18 @@ class NotPermitted(Refusal):
 
 class SelfApproval(NotPermitted):
     """The person who made the request tried to decide it."""
+
+
+class SelfInterest(NotPermitted):
+    """The maker or the checker is the member concerned."""
+
+
+class NotNeeded(NotPermitted):
+    """The voice would not bring the request nearer to its requirement now."""
+
+
+class CapReached(NotPermitted):
+    """A cap of the policy has no room for the points."""
 
 
 class AlreadyCompleted(Refusal):
@@ -108,6 +124,12 @@ class IdentityNotVerified(Refusal):
     """The credentials or the user token could not be verified."""
 
     code = 2013
+
+
+class BadGoodwillPoints(Refusal):
+    """The goodwill points are malformed or above the organisation's cap."""
+
+    code = 2015
 
 
 class NobodyCanCheck(Refusal):

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from counterfoil.domain import access, points
+from counterfoil.domain import points, rulings
 from counterfoil.domain.access import Actor, Place
 from counterfoil.domain.intouch_answers import (
     Outcome,
@@ -21,10 +21,12 @@ from counterfoil.domain.intouch_answers import (
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payloads import TASK, Redemption, points_text
 from counterfoil.domain.points import Hold, Journal, MemberAccount
+from counterfoil.domain.policies import Requirement
 from counterfoil.domain.refusals import (
     InvalidPayload,
     Refusal,
 )
+from counterfoil.domain.rulings import CapUse, Ruling, Tally
 
 
 class State(StrEnum):
@@ -109,6 +111,10 @@ class Request:
     ended_at: datetime | None = None
     outcome: Outcome | None = None
     decisions: tuple[Decision, ...] = ()
+    policy_revision: int = 0
+    requirement: Requirement = Requirement()
+    expires_at: datetime | None = None  # when it can no longer be decided
+    auto_rule: str | None = None  # the rule of the policy that approved it, in place of any checker
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +137,9 @@ class Submit:
     till_epoch: int | None = None
     idempotency_key: str | None = None
     idempotency_digest: bytes = b""
+    correlation_id: str = ""
+    served_by: str = ""
+    redemption_ids: tuple[str, str] | None = None  # None where the policy approves nothing by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,24 +163,27 @@ class Decide:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A request that now exists, the account it changed and the journals of that."""
+    """A request that now exists, the account it changed, the journals of that, and the counters it is in."""
 
     request: Request
     account: MemberAccount | None
     journals: tuple[Journal, ...] = ()
     holds: tuple[Hold, ...] = ()
+    uses: tuple[CapUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A request after one voice, and all that this voice moved."""
+    """A request after one voice (None: the policy itself), and all that this voice moved."""
 
     request: Request
-    decision: Decision
+    decision: Decision | None
     account: MemberAccount | None
     journals: tuple[Journal, ...] = ()
     holds: tuple[Hold, ...] = ()
     asked: Redemption | None = None
+    uses: tuple[CapUse, ...] = ()
+    is_repeated: bool = False  # the person's earlier voice counts again: there is no further one
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,15 +199,15 @@ def submit(
     digest: bytes,
     duplicate_of: UUID | None,
     now: datetime,
+    tallies: Mapping[str, Tally] | None = None,
+    may_be_automatic: bool = False,
 ) -> Submitted | Refusal:
     """Accept a request as pending, with its points set aside where the member has enough.
 
-    Under `profile: strict` too few points or units that disagree are refused instead of flagged.
+    Under `profile: strict` too few points or units that disagree are refused instead of flagged. What a rule of
+    the policy approves by itself has its name in `auto_rule` and is to be executed next.
     """
     wanted = command.redemption.points
-    refused = access.may_submit(organisation, command.actor, command.place, command.request_type, wanted, now)
-    if refused is not None:
-        return refused
     change: points.Change | None = None
     if account is not None and duplicate_of is None:
         change = points.place_hold(account, command.request_id, wanted, now=now, days=organisation.programme.hold_days)
@@ -208,14 +220,38 @@ def submit(
         flags.append("unfunded")
     if command.till_epoch is None:
         flags.append("till_credential")
+    ruling = rulings.may_submit(
+        organisation, command.actor, command.place, command.request_type, wanted, now,
+        concerned=concerned(organisation, account, command.redemption.identifier_kind,
+                            command.redemption.identifier_value),
+        tallies=tallies, may_be_automatic=may_be_automatic and not flags,
+    )  # fmt: skip
+    if isinstance(ruling, Refusal):
+        return ruling
     if organisation.profile == "strict":
         refused = _refused_strictly(command, account, flags, now)
         if refused is not None:
             return refused
-    request = _pending(organisation, command, account, digest, duplicate_of, tuple(flags), now)
-    if change is None:
-        return Submitted(request, account)
-    return Submitted(request, change.account, change.journals, change.holds)
+    request = _pending(organisation, command, ruling, account, digest, duplicate_of, tuple(flags), now)
+    if change is None or ruling.auto_rule is not None:  # what is approved at once is spent, not set aside
+        return Submitted(request, account, uses=ruling.uses)
+    return Submitted(request, change.account, change.journals, change.holds, ruling.uses)
+
+
+def concerned(organisation: Organisation, account: MemberAccount | None, kind: str, value: str) -> frozenset[str]:
+    """The people who are the member themselves: they neither make nor decide."""
+    people = organisation.people_of_member
+    if not people:
+        return frozenset()
+    keys: list[object] = [(kind, value)]
+    if account is not None:
+        keys += [
+            account.member_id,
+            ("mobile", account.mobile),
+            ("email", account.email),
+            ("external_id", account.external_id),
+        ]
+    return frozenset().union(*(people.get(key, ()) for key in keys))
 
 
 def _refused_strictly(
@@ -240,6 +276,7 @@ def _refused_strictly(
 def _pending(
     organisation: Organisation,
     command: Submit,
+    ruling: Ruling,
     account: MemberAccount | None,
     digest: bytes,
     duplicate_of: UUID | None,
@@ -262,7 +299,7 @@ def _pending(
         host_revision=command.host_revision,
         payload=command.payload,
         digest=digest,
-        approvals_required=policy.approvals_required,
+        approvals_required=ruling.requirement.approvals,
         started_at=now,
         member_id=None if account is None else account.member_id,
         identifier_kind=asked.identifier_kind,
@@ -272,4 +309,8 @@ def _pending(
         till_epoch=command.till_epoch,
         flags=flags,
         duplicate_of=duplicate_of,
+        policy_revision=policy.revision,
+        requirement=ruling.requirement,
+        expires_at=ruling.expires_at,
+        auto_rule=ruling.auto_rule,
     )

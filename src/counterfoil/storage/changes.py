@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from counterfoil.domain.caps import CapBook
 from counterfoil.domain.points import Hold, Journal, MemberAccount
 from counterfoil.domain.requests import Decision, Request, Submit
 from counterfoil.domain.seals import Event
@@ -20,13 +21,16 @@ from counterfoil.storage.database import Tx
 
 _SQL = statements.load("changes.sql")
 _WIDTHS = {
-    "requests": 31, "changed_requests": 7, "decisions": 9, "holds": 5, "hold_lots": 3, "changed_holds": 2,
-    "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "freed_keys": 4, "events": 7,
+    "requests": 37, "changed_requests": 7, "decisions": 9, "holds": 5, "hold_lots": 3, "changed_holds": 2,
+    "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "cap_counters": 4, "cap_uses": 5, "freed_keys": 4, "events": 7,
     "refusals": 7,
 }  # fmt: skip
 _REFERENCE = 4  # its column in a row of redemptions
 _PARAMETER = re.compile(r"\$((?!1\b)\d+)")  # all but $1, the organisation, which every block shares
 _encode = msgspec.json.Encoder(decimal_format="number").encode
+
+# Few requirements are frozen on many requests.
+_encode_requirement = lru_cache(1024)(msgspec.json.encode)
 
 
 @dataclass(slots=True)
@@ -44,12 +48,14 @@ class Changes:
     redemptions: list[tuple[Any, ...]] = field(default_factory=list)
     members: list[tuple[Any, ...]] = field(default_factory=list)
     lots: list[tuple[Any, ...]] = field(default_factory=list)
+    cap_counters: list[tuple[Any, ...]] = field(default_factory=list)
+    cap_uses: list[tuple[Any, ...]] = field(default_factory=list)
     freed_keys: list[tuple[Any, ...]] = field(default_factory=list)
     events: list[tuple[Any, ...]] = field(default_factory=list)
     refusals: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def add_request(self, request: Request, command: Submit, requirement: bytes, policy_revision: int) -> None:
-        """A request that was submitted."""
+    def add_request(self, request: Request, command: Submit) -> None:
+        """A request that was submitted, and perhaps executed at once."""
         place = command.place
         self.requests.append((
             request.request_id, request.request_type, request.state, request.maker_person_id, request.maker_user_id,
@@ -57,8 +63,10 @@ class Changes:
             place.store_id, place.zone_id, place.concept_id, request.points, request.member_id,
             request.identifier_kind, request.identifier_value, request.external_reference, request.host_id,
             request.host_revision, request.payload, command.sealed_headers, request.till_login, request.till_epoch,
-            request.digest, policy_revision, request.approvals_required, requirement, ",".join(request.flags),
-            request.duplicate_of, request.started_at,
+            request.digest, request.policy_revision, request.approvals_required,
+            _encode_requirement(request.requirement), ",".join(request.flags), request.duplicate_of,
+            request.started_at, request.expires_at, request.auto_rule, request.version, request.decided_at,
+            request.ended_at, None if request.outcome is None else _encode(request.outcome),
         ))  # fmt: skip
 
     def change_request(self, request: Request) -> None:
@@ -104,6 +112,13 @@ class Changes:
             return
         self.members.append((after.member_id, after.available, after.held, before.version + 1))
         self.lots.extend((after.member_id, lot.lot_id, lot.remaining, lot.held, lot.grace_until) for lot in changed)
+
+    def add_counted(self, book: CapBook) -> None:
+        """What a batch has counted, and what counts no more."""
+        self.cap_counters.extend((use.cap, use.subject, use.day, points) for use, points in book.moved())
+        self.cap_uses.extend(
+            (request_id, use.cap, use.subject, use.day, points) for request_id, use, points in book.new_uses
+        )
 
     def add_event(self, event: Event) -> None:
         """One audit event."""

@@ -4,21 +4,25 @@ INSERT INTO request (
     org_id, request_id, request_type, state, version, maker_person_id, maker_user_id, maker_user_name, maker_login,
     entity_info, unit_id, till_id, store_id, zone_id, concept_id, points, member_id, identifier_kind,
     identifier_value, external_reference, host_id, host_revision, payload, sealed_headers, till_login, till_epoch,
-    digest, policy_revision, approvals_required, requirement, flags, duplicate_of, started_at)
-SELECT $1, n.request_id, n.request_type, n.state, 1, n.maker_person_id, n.maker_user_id, n.maker_user_name,
+    digest, policy_revision, approvals_required, requirement, flags, duplicate_of, started_at, expires_at, auto_rule,
+    decided_at, ended_at, outcome)
+SELECT $1, n.request_id, n.request_type, n.state, n.version, n.maker_person_id, n.maker_user_id, n.maker_user_name,
     n.maker_login, n.entity_info, n.unit_id, n.till_id, n.store_id, n.zone_id, n.concept_id, n.points, n.member_id,
     n.identifier_kind, n.identifier_value, n.external_reference, n.host_id, n.host_revision, n.payload,
     n.sealed_headers, n.till_login, n.till_epoch, n.digest, n.policy_revision, n.approvals_required, n.requirement,
-    string_to_array(n.flags, ','), n.duplicate_of, n.started_at
+    string_to_array(n.flags, ','), n.duplicate_of, n.started_at, n.expires_at, n.auto_rule, n.decided_at, n.ended_at,
+    n.outcome
 FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::bytea[],
     $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[],
     $17::text[], $18::text[], $19::text[], $20::text[], $21::integer[], $22::bytea[], $23::bytea[], $24::text[],
     $25::bigint[], $26::bytea[], $27::integer[], $28::integer[], $29::bytea[], $30::text[], $31::uuid[],
-    $32::timestamptz[]) AS n (
+    $32::timestamptz[], $33::timestamptz[], $34::text[], $35::integer[], $36::timestamptz[], $37::timestamptz[],
+    $38::bytea[]) AS n (
     request_id, request_type, state, maker_person_id, maker_user_id, maker_user_name, maker_login, entity_info,
     unit_id, till_id, store_id, zone_id, concept_id, points, member_id, identifier_kind, identifier_value,
     external_reference, host_id, host_revision, payload, sealed_headers, till_login, till_epoch, digest,
-    policy_revision, approvals_required, requirement, flags, duplicate_of, started_at)
+    policy_revision, approvals_required, requirement, flags, duplicate_of, started_at, expires_at, auto_rule, version,
+    decided_at, ended_at, outcome)
 
 -- name: changed_requests
 -- A request whose state, version or outcome moved.
@@ -81,6 +85,17 @@ UPDATE lot l SET remaining = c.remaining, held = c.held, grace_until = c.grace_u
 FROM unnest($2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::timestamptz[])
     AS c (member_id, lot_id, remaining, held, grace_until)
 WHERE l.org_id = $1 AND l.member_id = c.member_id AND l.lot_id = c.lot_id
+
+-- name: cap_counters
+-- What a batch adds to counters that it has locked, or takes out of them.
+UPDATE cap_counter c SET points = c.points + n.points
+FROM unnest($2::text[], $3::text[], $4::date[], $5::bigint[]) AS n (cap, subject, day, points)
+WHERE c.org_id = $1 AND c.cap = n.cap AND c.subject = n.subject AND c.day = n.day
+
+-- name: cap_uses
+-- Which counters a request is counted in.
+INSERT INTO cap_use (org_id, request_id, cap, subject, day, points)
+SELECT $1, n.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::date[], $6::bigint[]) AS n
 
 -- name: freed_keys
 -- The idempotency key of a command that was refused.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ import msgspec
 
 from counterfoil.domain.intouch_answers import Outcome
 from counterfoil.domain.points import Hold, MemberAccount
+from counterfoil.domain.policies import Need, Requirement
 from counterfoil.domain.request_pages import ListQuery, Page, StoredRequest
 from counterfoil.domain.requests import FINAL, Decide, Decision, Request, State, Submit
 from counterfoil.domain.seals import Event
@@ -22,6 +24,17 @@ from counterfoil.storage.database import Tx
 _SQL = statements.load("requests.sql")
 _hold = msgspec.json.Decoder(Hold)
 _decisions = msgspec.json.Decoder(tuple[Decision, ...])
+# The first storey froze a list of needs, each with a right.
+_requirements = msgspec.json.Decoder(Requirement | tuple[Need, ...])
+
+
+@lru_cache(1024)
+def _requirement(document: bytes) -> Requirement:
+    """A frozen requirement; few are frozen on many requests."""
+    read = _requirements.decode(document)
+    return read if isinstance(read, Requirement) else Requirement(read)
+
+
 _outcome = msgspec.json.Decoder(Outcome)
 
 
@@ -142,6 +155,10 @@ def request_from_row(row: Any) -> Request:
         decided_at=row["decided_at"],
         ended_at=row["ended_at"],
         outcome=None if row["outcome"] is None else _outcome.decode(row["outcome"]),
+        policy_revision=row["policy_revision"],
+        requirement=_requirement(row["requirement"]),
+        expires_at=row["expires_at"],
+        auto_rule=row["auto_rule"],
         decisions=() if row["decisions"] is None else _decisions.decode(row["decisions"]),
     )
 
@@ -224,3 +241,11 @@ async def list_events(tx: Tx, org_id: int, request_id: UUID) -> tuple[int, list[
         for row in rows
         if row["event_id"] is not None
     ]
+
+
+async def read_for_execution(
+    tx: Tx, org_id: int, asked: Sequence[tuple[UUID, str | None, str, str]]
+) -> dict[UUID, tuple[bool, str]]:
+    """For (request_id, reference, two redemption ids): whether the reference is used, and which id is free."""
+    rows = await tx.fetch(_SQL["read_for_execution"], org_id, *zip(*asked, strict=True))
+    return {row["request_id"]: (row["reference_used"], row["redemption_id"]) for row in rows}
