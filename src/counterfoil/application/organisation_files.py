@@ -240,7 +240,7 @@ def _credential_right(word: str) -> str:
 
 def _groups(top: Fields) -> Iterator[tuple[str, Group]]:
     for fields in top.entries("groups", GROUP):
-        people = tuple(text for _, text in fields.one_or_many("people"))
+        people = tuple(text for _, text in fields.one_or_many("people", or_none=True))
         for number, person_id in enumerate(people):
             if person_id in people[:number]:
                 fields.tell(f"people[{number}]", f"{person_id} is there twice: keep one of them")

@@ -19,7 +19,7 @@ from counterfoil.domain.payloads import points_text
 from counterfoil.domain.points import MemberAccount
 from counterfoil.domain.policies import describe_needs
 from counterfoil.domain.refusals import NotPermitted, Refusal
-from counterfoil.domain.requests import Decide, Decided, NeedsTillCheck, Request, State, Submit
+from counterfoil.domain.requests import Decide, Decided, NeedsTillCheck, Request, State, Submit, Submitted
 from counterfoil.domain.seals import Event, make_event
 from counterfoil.storage import requests
 from counterfoil.storage.accounts import Loaded
@@ -156,16 +156,9 @@ def _submit_one(
     loaded: Loaded[requests.SubmissionFile],
     batch: _SubmissionBatch,
 ) -> SubmitOutcome:
-    if file.already_written:
-        return Replayed(command.request_id)
-    if not is_current(organisation, command.actor, loaded.organisation_version):
-        return Stale(loaded.organisation_version)
-    if command.idempotency_key is not None and file.key_request_id != command.request_id:
-        if file.key_request_id is None:
-            return Stale(loaded.organisation_version)
-        if file.key_digest == command.idempotency_digest:
-            return Replayed(file.key_request_id)
-        return KeyConflict(file.key_request_id)
+    known = _known_answer(organisation, command, file, loaded.organisation_version)
+    if known is not None:
+        return known
     ledger, changes = batch.ledger, batch.ledger.changes
     account = ledger.account(file.account)
     place = (command.host_id, command.redemption.external_reference or "")
@@ -184,20 +177,16 @@ def _submit_one(
             _add_refused(changes, command.request_id, command.request_id, "submission_refused", command.actor,
                          command.salt, loaded.now, result)  # fmt: skip
         return result
-    done: Decided | None = None
-    if result.request.auto_rule is not None:
-        reference_used, redemption_id = batch.ready[command.request_id]
-        done = decisions.execute_by_policy(
-            organisation, result.request, command, account,
-            reference_used=reference_used, redemption_id=redemption_id, now=loaded.now,
+    done = (
+        None if result.request.auto_rule is None else _execute_by_policy(organisation, command, account, result, batch)
+    )
+    if result.request.auto_rule is not None and done is None:  # not now, or not here: then a checker must decide
+        result = rules.submit(
+            organisation, command, account, digest=result.request.digest, duplicate_of=None, now=loaded.now,
+            tallies=batch.book.tallies(command.request_id),
         )  # fmt: skip
-        if done is None:  # not now, or not here: then a checker must decide
-            result = rules.submit(
-                organisation, command, account, digest=result.request.digest, duplicate_of=None, now=loaded.now,
-                tallies=batch.book.tallies(command.request_id),
-            )  # fmt: skip
-            if isinstance(result, Refusal):
-                return result
+        if isinstance(result, Refusal):
+            return result
     if place[1]:
         batch.references.setdefault(place, command.request_id)
     batch.book.take(command.request_id, result.uses, command.redemption.points)
@@ -209,6 +198,38 @@ def _submit_one(
         _add_done(organisation, command.actor.login, done, changes,
                   UUID(int=command.request_id.int ^ 2), command.salt, loaded.now)  # fmt: skip
     return moved.request
+
+
+def _known_answer(
+    organisation: Organisation, command: Submit, file: requests.SubmissionFile, version: int
+) -> Replayed | KeyConflict | Stale | None:
+    """What needs no ruling: a command or a key that was there before, or a snapshot that is too old."""
+    if file.already_written:
+        return Replayed(command.request_id)
+    if not is_current(organisation, command.actor, version):
+        return Stale(version)
+    if command.idempotency_key is not None and file.key_request_id != command.request_id:
+        if file.key_request_id is None:
+            return Stale(version)
+        if file.key_digest == command.idempotency_digest:
+            return Replayed(file.key_request_id)
+        return KeyConflict(file.key_request_id)
+    return None
+
+
+def _execute_by_policy(
+    organisation: Organisation,
+    command: Submit,
+    account: MemberAccount | None,
+    result: Submitted,
+    batch: _SubmissionBatch,
+) -> Decided | None:
+    """Execute at once what a rule approves; None where that cannot be done."""
+    reference_used, redemption_id = batch.ready[command.request_id]
+    return decisions.execute_by_policy(
+        organisation, result.request, command, account,
+        reference_used=reference_used, redemption_id=redemption_id, now=batch.ledger.now,
+    )  # fmt: skip
 
 
 def request_digest(command: Submit, organisation: Organisation) -> bytes:

@@ -25,6 +25,8 @@ app.command("counterfoil.cli.serve:serve", name="serve", help="Serve the API unt
 app.command("counterfoil.cli.migrate:migrate", name="migrate", help="Bring the database to the schema of this program.")
 app.command("counterfoil.cli.keys:keys", name="keys", help="The keys that seal stored credentials and sign tokens.")
 app.command("counterfoil.cli.org:org", name="org", help="Describe an organisation in a file and apply the file.")
+app.command("counterfoil.cli.policy:policy", name="policy", help="Try a policy with its examples, and prove it.")
+app.command("counterfoil.cli.access:access", name="access", help="Who may make and decide requests, where and why.")
 app.command("counterfoil.cli.demo:demo", name="demo", help="See one redemption from request to executed.")
 
 # What is the operator's to put right: said in one line, without a trace.

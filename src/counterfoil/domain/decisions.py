@@ -83,22 +83,29 @@ def case_of(organisation: Organisation, request: Request, account: MemberAccount
     return Case(request.unit_id, request.request_type, request.points, barred | {request.maker_person_id}, now)
 
 
-def _is_needed(
-    organisation: Organisation, request: Request, voices: tuple[Decision, ...], case: Case
-) -> tuple[bool, bool, Refusal | None]:
-    """Whether the request is agreed with these voices, whether it was before the last, and why that is not needed."""
+ALREADY = "you have already decided this request: it waits for another checker"
+
+
+def _agreement(
+    organisation: Organisation, request: Request, voices: tuple[Decision, ...], case: Case, *, has_spoken: bool
+) -> bool | Refusal:
+    """Whether the request is agreed with these voices, or why the last of them is of no use.
+
+    Voices that had lapsed may count again: then anybody who has given one may say so, and that completes it.
+    """
     needs = request.requirement.needs
-    before = eligibility.assigned(organisation, needs, eligibility.voices_of(voices[:-1]), case)
+    before = eligibility.assigned(organisation, needs, eligibility.voices_of(request.decisions), case)
     if None not in before:
-        return True, True, None
+        return True
+    if has_spoken:
+        return AlreadyCompleted(ALREADY, "requestId")
     after = eligibility.assigned(organisation, needs, eligibility.voices_of(voices), case)
     missing = eligibility.open_needs(needs, before)
-    step = missing[0].step
-    reached = sum(place.step <= step for place in eligibility.places_of(needs))
+    reached = sum(place.step <= missing[0].step for place in eligibility.places_of(needs))
     if after[:reached].count(None) < before[:reached].count(None):
-        return None not in after, False, None
+        return None not in after
     told = " or ".join(dict.fromkeys(describe_need(replace(need, count=1)) for need in missing))
-    return False, False, NotNeeded(f"your voice is not needed now: the request waits for {told}")
+    return NotNeeded(f"your voice is not needed now: the request waits for {told}")
 
 
 def decide(
@@ -128,21 +135,17 @@ def decide(
     open_hold = hold if hold is not None and hold.state == "open" else None
     has_spoken = any(each.person_id == actor.person_id for each in request.decisions)
     if has_spoken and command.verdict == "rejected":
-        return AlreadyCompleted("you have already decided this request: it waits for another checker", "requestId")
+        return AlreadyCompleted(ALREADY, "requestId")
     if command.verdict == "rejected":
         return _close(organisation, _ended(request, voices, State.REJECTED, now), decision, account, open_hold, now)
-    is_agreed, was_agreed, unneeded = _is_needed(organisation, request, voices, case)
-    if has_spoken:
-        # Voices that had lapsed may count again: then anybody who gave one may say so, and that completes it.
-        if not was_agreed:
-            return AlreadyCompleted("you have already decided this request: it waits for another checker", "requestId")
-        voices = request.decisions
-    elif unneeded is not None:
-        return unneeded
+    agreed = _agreement(organisation, request, voices, case, has_spoken=has_spoken)
+    if isinstance(agreed, Refusal):
+        return agreed
     uses = () if has_spoken else _pair_uses(request, actor.user_name, tallies or {})
     if isinstance(uses, Refusal):
         return uses
-    if not is_agreed:
+    voices = request.decisions if has_spoken else voices
+    if not agreed:
         pending = replace(request, decisions=voices, version=request.version + 1)
         return Decided(pending, decision, account, uses=uses)
     host = next((each for each in organisation.hosts if each.host_id == request.host_id), None)

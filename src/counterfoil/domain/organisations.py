@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from counterfoil.domain.access import Grant, OrgUnit, Right, units_above
 from counterfoil.domain.conditions import Test, asks_for_time, compiled
 from counterfoil.domain.policies import Need, Rule
-from counterfoil.domain.policies import Policy as Policy  # what the organisation has one of
+from counterfoil.domain.policies import Policy as Policy  # noqa: PLC0414 - part of a snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,7 @@ class Organisation:
     rules: Sequence[tuple[Test, Rule]] = field(init=False, compare=False)
     cap_tests: Mapping[str, Test] = field(init=False, compare=False)
     asks_for_time: bool = field(init=False)
+    approves_by_itself: bool = field(init=False)
     zone: ZoneInfo = field(init=False)
     people_of_member: Mapping[object, frozenset[str]] = field(init=False)
     indispensable: dict[tuple[int, str, tuple[Need, ...]], frozenset[str] | None] = field(
@@ -194,4 +195,5 @@ class Organisation:
         ladder, caps = (policy.ladder, policy.caps) if policy else ((), ())
         yield "rules", tuple((compiled(rule.when), rule) for rule in ladder)
         yield "cap_tests", {cap.name: compiled(cap.when) for cap in caps}
+        yield "approves_by_itself", any(rule.auto is not None for rule in ladder)
         yield "asks_for_time", any(asks_for_time(when) for when in (*(r.when for r in ladder), *(c.when for c in caps)))

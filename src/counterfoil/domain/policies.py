@@ -118,7 +118,7 @@ class Policy:
 
 
 SIMPLE: Final = "approvals"
-EVERYBODY: Final = Need()
+ONE_APPROVAL: Final = Requirement()
 
 
 def auto_counters(rule: Rule) -> tuple[Cap, ...]:
@@ -133,11 +133,11 @@ def auto_counters(rule: Rule) -> tuple[Cap, ...]:
 
 
 def describe_need(need: Need) -> str:
-    """A need in words: 2 × group finance at zone level, of another store."""
+    """A need in words: 2 x group finance at zone level, of another store."""
     who = f"group {need.group}" if need.group else "checker"
     level = f" at {need.level} level" if need.level else ""
     store = ", of another store" if need.other_store else ""
-    return f"{need.count} × {who}{level}{store}"
+    return f"{need.count} x {who}{level}{store}"
 
 
 def describe_needs(needs: tuple[Need, ...]) -> str:

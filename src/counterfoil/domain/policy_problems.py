@@ -119,19 +119,15 @@ def _proof(section: PolicyFile, units: Mapping[int, OrgUnit]) -> Iterator[Proble
     try:
         found = proofs.examine(section.policy, units)
     except proofs.TooManyRegions:
-        yield Problem(
-            "policy.rules", "the conditions split requests into too many kinds to look at each: simplify them"
-        )
+        yield Problem("policy.rules", "too many kinds of requests are told apart to look at each: simplify them")
         return
     for region in found.gaps[:1]:
         told = proofs.describe_example(region, units)
         yield Problem("policy.rules", f"no rule applies to: {told}. Add a rule, at best a last one without `when`")
     for number, rule in enumerate(section.policy.rules):
         if rule.name not in found.reached:
-            yield Problem(
-                f"policy.rules[{number}]",
-                f"never applies, because earlier rules take everything: e.g. {_taken_by(section.policy, number, units)}",
-            )
+            taken = _taken_by(section.policy, number, units)
+            yield Problem(f"policy.rules[{number}]", f"never applies, because earlier rules take everything: {taken}")
     for claim in section.claims:
         broken = proofs.breach(found, claim.above, claim.approvals)
         if broken is not None:

@@ -26,7 +26,7 @@ class TooManyRegions(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Some inputs. `groups` are those that were asked for; a place is what a unit has above it, as far as it matters."""
+    """Some inputs. `groups` are those that were asked for; a place is what a unit has above it that is named."""
 
     types: frozenset[str]
     places: frozenset[frozenset[int]]
@@ -35,6 +35,7 @@ class Region:
     groups: tuple[tuple[str, bool], ...]
     logins: frozenset[str]
     minutes: tuple[tuple[int, int], ...]
+    named: frozenset[int]  # the units that the policy names, the same in all regions
 
 
 Parts = Iterator[tuple[Region, bool]]
@@ -91,7 +92,7 @@ class _Question:
         for part, truth in self._asked(region):
             yield part, truth != self.negated
 
-    def _asked(self, region: Region) -> Parts:
+    def _asked(self, region: Region) -> Parts:  # noqa: C901, PLR0912 - one case for each kind of question
         match self.about, self.value:
             case "types", frozenset() as wanted:
                 yield from _both(region, "types", region.types & wanted, region.types - wanted)
@@ -162,7 +163,7 @@ def everything(policy: Policy, units: Mapping[int, OrgUnit]) -> Region:
     logins = frozenset(login for condition in conditions for login in condition.logins)
     return Region(
         frozenset(KNOWN_TYPES) - {"ADMIN-CHANGE"}, places or frozenset({frozenset()}), 0, POINTS_MAX, (),
-        logins | {OTHER_LOGIN}, ((0, WEEK_MINUTES),),
+        logins | {OTHER_LOGIN}, ((0, WEEK_MINUTES),), named,
     )  # fmt: skip
 
 
@@ -304,10 +305,9 @@ def overlapping(policy: Policy) -> Iterator[tuple[int, int, int]]:
 def example(region: Region, units: Mapping[int, OrgUnit]) -> tuple[int | None, Facts]:
     """One input of a region, and the unit that it is made at."""
     place = min(region.places, key=sorted)
-    named = frozenset().union(*region.places) | place
     unit_id = min(
         (each.unit_id for each in units.values()
-         if each.active and units_above(units, each.unit_id) & named == place),
+         if each.active and units_above(units, each.unit_id) & region.named == place),
         key=lambda each: (units[each].kind != "till", each), default=None,
     )  # fmt: skip
     return unit_id, Facts(

@@ -21,7 +21,7 @@ from counterfoil.domain.intouch_answers import (
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payloads import TASK, Redemption, points_text
 from counterfoil.domain.points import Hold, Journal, MemberAccount
-from counterfoil.domain.policies import Requirement
+from counterfoil.domain.policies import ONE_APPROVAL, Requirement
 from counterfoil.domain.refusals import (
     InvalidPayload,
     Refusal,
@@ -112,7 +112,7 @@ class Request:
     outcome: Outcome | None = None
     decisions: tuple[Decision, ...] = ()
     policy_revision: int = 0
-    requirement: Requirement = Requirement()
+    requirement: Requirement = ONE_APPROVAL
     expires_at: datetime | None = None  # when it can no longer be decided
     auto_rule: str | None = None  # the rule of the policy that approved it, in place of any checker
 

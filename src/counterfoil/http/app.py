@@ -23,6 +23,7 @@ from counterfoil.application.tokens import Tokens
 from counterfoil.domain import refusals as no
 from counterfoil.domain.organisations import Organisation
 from counterfoil.http import (
+    access,
     described,
     health,
     openapi,
@@ -100,6 +101,16 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         family="own", summary="The audit trail of a request", response=request_reads.AuditTrail,
         refusals=(no.RequestNotFound,), parameters=(described.REQUEST_ID,), callers="person",
         organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/access", handler=access.explain, family="own",
+        summary="Whether a person may make and decide requests at a unit, and why", response=access.AccessAnswer,
+        refusals=(no.TypeNotSupported,), parameters=access.PARAMETERS, callers="person", organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/access/report", handler=access.report, family="own",
+        summary="People with both rights in one place, and makers without a checker", response=access.ReportAnswer,
+        parameters=(access.AT,), callers="person", organisation_header="optional",
     ),
     Endpoint(
         method="GET", path="/healthz", handler=health.healthz, family="own", callers="anyone",

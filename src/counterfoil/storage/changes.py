@@ -22,7 +22,8 @@ from counterfoil.storage.database import Tx
 _SQL = statements.load("changes.sql")
 _WIDTHS = {
     "requests": 37, "changed_requests": 7, "decisions": 9, "holds": 5, "hold_lots": 3, "changed_holds": 2,
-    "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "cap_counters": 4, "cap_uses": 5, "freed_keys": 4, "events": 7,
+    "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "cap_counters": 4,
+    "cap_uses": 5, "freed_keys": 4, "events": 7,
     "refusals": 7,
 }  # fmt: skip
 _REFERENCE = 4  # its column in a row of redemptions
