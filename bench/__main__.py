@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 import uvloop
 
-from bench import costs, over_http, profiles, scratch, verbs
+from bench import costs, over_http, policies, profiles, scratch, verbs
 from bench.figures import Report
 from bench.scratch import Scratch
 from counterfoil.settings import Settings
@@ -28,6 +28,7 @@ SMALL: dict[str, Section] = {
     "abc": over_http.creates_and_lifecycles,
     "d": over_http.reads,
     "f": over_http.organisations,
+    "g": policies.compare_policies,
 }
 LARGE: dict[str, Section] = {"d": over_http.reads_among_a_million}
 QUIET_CORES = 0.2
@@ -36,7 +37,7 @@ ALONE: dict[str, Section] = {"costs": costs.costs, "profile": profiles.profile}
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", help="a b c d e f, costs, profile; default: a to f")
+    parser.add_argument("parts", nargs="*", help="a b c d e f g, costs, profile; default: a to g")
     parser.add_argument("--large", action="store_true", help="what needs a million rows")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round to a file as well")
     return parser.parse_args()
@@ -50,7 +51,7 @@ def _chosen(arguments: argparse.Namespace) -> list[Section]:
     for part in arguments.parts:
         section = ALONE.get(part) or next((each for name, each in table.items() if part in name), None)
         if section is None:
-            sys.exit(f"bench: there is no part {part!r}: choose from a b c d e f, costs, profile")
+            sys.exit(f"bench: there is no part {part!r}: choose from a b c d e f g, costs, profile")
         if section not in chosen:
             chosen.append(section)
     return chosen

@@ -72,7 +72,9 @@ LEVELS = """
 """
 AUTO = """
   rules:
-    - {name: small, autoApprove: {perRequest: 100, perMember: 150, perMaker: 300, perDay: 300}, require: [{level: zone}]}
+    - name: small
+      autoApprove: {perRequest: 100, perMember: 150, perMaker: 300, perDay: 300}
+      require: [{level: zone}]
 """
 
 
@@ -221,7 +223,7 @@ async def test_a_voice_that_lapsed_and_counts_again_completes_the_request(databa
 async def test_a_policy_that_nobody_can_meet_any_more_refuses_new_requests(database_url: str) -> None:
     policy = "\n  rules: [{name: one, require: [{group: finance}]}]\n"
     async with a_house(database_url, policy) as house:
-        for person, user in (("F1", 6), ("F2", 7)):
+        for person in ("F1", "F2"):
             await house.connection.execute("UPDATE person SET active = false WHERE person_id = $1", person)
         await house.connection.execute("UPDATE organisation SET version = version + 1")
         assert isinstance(await house.submit(), NobodyCanCheck)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from itertools import permutations
@@ -16,6 +16,7 @@ from counterfoil.domain import eligibility, rulings
 from counterfoil.domain.access import OrgUnit, Place, Right, UnitKind
 from counterfoil.domain.conditions import Condition, Facts, compiled, minute_of_week
 from counterfoil.domain.eligibility import Case, Voice
+from counterfoil.domain.matching import assign
 from counterfoil.domain.organisations import Group, Organisation, Person, User
 from counterfoil.domain.policies import AutoApproval, Cap, CapSubject, Level, Need, Policy, Rule
 from counterfoil.domain.refusals import BadGoodwillPoints, CapReached, NobodyCanCheck, SelfInterest
@@ -31,7 +32,7 @@ MAKER = "M"
 CASE = Case(TILL, KIND, 100_000, frozenset({MAKER}), NOW)
 
 
-def house(*grants: Any, groups: dict[str, Sequence[str]] | None = None, **changes: Any) -> Organisation:
+def house(*grants: Any, groups: Mapping[str, Sequence[str]] | None = None, **changes: Any) -> Organisation:
     people = [MAKER, *PEOPLE]
     return organisation(
         people={each: Person(each, each) for each in people} | changes.pop("people", {}),
@@ -111,7 +112,7 @@ def test_levels_groups_and_other_stores_narrow_who_can_decide(need: Need, able: 
     org = house(
         checks("P0", TILL), checks("P1", STORE), checks("P2", ZONE), checks("P3", CONCEPT), checks("P4", None),
         grant("P4", Right.MAKE, 99),
-        groups={"finance": ["P0", "P2", MAKER]}, units=organisation().units | AREA,
+        groups={"finance": ["P0", "P2", MAKER]}, units={**organisation().units, **AREA},
     )  # fmt: skip
     assert set(eligibility.eligible(org, need, CASE)) == able
 
@@ -164,7 +165,7 @@ def test_what_can_be_met_is_what_some_different_people_can_do(
         fresh = house(*grants, groups=groups)
         assert eligibility.can_be_met(org, needs, barred) is eligibility.can_be_met(fresh, needs, barred)
         places = [eligibility.eligible(fresh, need, barred) for need in eligibility.places_of(needs)]
-        assert eligibility.can_be_met(org, needs, barred) is (None not in eligibility.assign(places))
+        assert eligibility.can_be_met(org, needs, barred) is (None not in assign(places))
 
 
 @settings(deadline=None, max_examples=60)
@@ -254,10 +255,7 @@ def tallies(member: int = 0, maker: int = 0, everybody: int = 0) -> dict[str, Ta
     ],
 )
 def test_automatic_only_below_every_cap_and_without_any_flag(
-    points: int,
-    counted: dict[str, Tally],
-    clean: bool,
-    automatic: bool,  # noqa: FBT001
+    points: int, counted: dict[str, Tally], *, clean: bool, automatic: bool
 ) -> None:
     found = ruling_of(house(*TWO, policy=Policy(1, rules=(AUTO,))), points, tallies=counted, may_be_automatic=clean)
     assert isinstance(found, Ruling)

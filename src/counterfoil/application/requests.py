@@ -6,21 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
 from uuid import UUID
 
-from counterfoil.application import counting, ids
+from counterfoil.application import counting, ids, request_events
 from counterfoil.domain import decisions, points
 from counterfoil.domain import requests as rules
 from counterfoil.domain.access import Actor
 from counterfoil.domain.caps import CapBook
 from counterfoil.domain.organisations import Organisation
-from counterfoil.domain.payloads import points_text
 from counterfoil.domain.points import MemberAccount
-from counterfoil.domain.policies import describe_needs
 from counterfoil.domain.refusals import NotPermitted, Refusal
 from counterfoil.domain.requests import Decide, Decided, NeedsTillCheck, Request, State, Submit, Submitted
-from counterfoil.domain.seals import Event, make_event
+from counterfoil.domain.seals import make_event
 from counterfoil.storage import requests
 from counterfoil.storage.accounts import Loaded
 from counterfoil.storage.changes import Changes, write
@@ -193,9 +190,9 @@ def _submit_one(
     moved = result if done is None else done
     ledger.move(moved.account, moved.journals, moved.holds, command.request_id)
     changes.add_request(moved.request, command)
-    changes.add_event(_submitted(organisation, command, result.request))
+    changes.add_event(request_events.submitted(organisation, command, result.request))
     if done is not None:
-        _add_done(organisation, command.actor.login, done, changes,
+        request_events.add_done(organisation, command.actor.login, done, changes,
                   UUID(int=command.request_id.int ^ 2), command.salt, loaded.now)  # fmt: skip
     return moved.request
 
@@ -238,34 +235,6 @@ def request_digest(command: Submit, organisation: Organisation) -> bytes:
     return sha256(
         b"%b|%s|%d|%d" % (command.content_digest, command.host_id.encode(), command.host_revision, policy)
     ).digest()
-
-
-def _submitted(organisation: Organisation, command: Submit, request: Request) -> Event:
-    return make_event(
-        request.request_id,
-        request.request_id,
-        "submitted",
-        request.started_at,
-        command.salt,
-        {
-            "digest": request.digest.hex(),
-            "flags": list(request.flags),
-            "host": f"{request.host_id}@{request.host_revision}",
-            "login": command.actor.login,
-            "org": organisation.org_id,
-            "points": points_text(request.points),
-            "policy": request.policy_revision,
-            "requirement": describe_needs(request.requirement.needs),
-            "rule": request.requirement.rule,
-            "state": State.PENDING,
-            "type": request.request_type,
-            "unit": request.unit_id,
-        },
-        {
-            "maker": f"{request.maker_person_id} {request.maker_user_name}",
-            "member": request.identifier_value,
-        },
-    )
 
 
 def _add_refused(
@@ -366,43 +335,7 @@ def _decide_one(
         batch.book.release(command.request_id)
     if result.decision is not None and not result.is_repeated:
         ledger.changes.add_decision(decided, result.decision)
-    _add_done(organisation, command.actor.login, result, ledger.changes, command.decision_id, command.salt, now)
+    request_events.add_done(
+        organisation, command.actor.login, result, ledger.changes, command.decision_id, command.salt, now
+    )
     return decided
-
-
-def _add_done(
-    organisation: Organisation,
-    login: str,
-    result: Decided,
-    changes: Changes,
-    event_id: UUID,
-    salt: bytes,
-    now: datetime,
-) -> None:
-    """The audit event of a voice or of the policy's own approval, and the redemption that came of it."""
-    request, decision, outcome = result.request, result.decision, result.request.outcome
-    facts: dict[str, Any] = {
-        "digest": request.digest.hex(),
-        "org": organisation.org_id,
-        "state": request.state,
-        "voices": len(request.decisions),
-        "login": login,
-    }
-    personal: dict[str, str] = {}
-    if decision is None:
-        facts |= {"verdict": "approved", "by": "policy", "rule": request.auto_rule, "policy": request.policy_revision}
-    else:
-        facts["verdict"] = decision.verdict
-        personal = {"checker": f"{decision.person_id} {decision.user_name}", "message": decision.message}
-    if result.is_repeated:
-        facts["by"] = "an earlier voice"
-    if outcome is not None:
-        facts["code"] = outcome.code
-        if outcome.redemption_id is not None and result.asked is not None and result.account is not None:
-            facts["redemption"] = outcome.redemption_id
-            changes.redemptions.append((
-                outcome.redemption_id, result.account.member_id, request.request_id, request.points,
-                request.external_reference, result.asked.transaction_number, result.asked.notes, outcome.till, now,
-            ))  # fmt: skip
-    kind = request.state if request.ended_at else "voice"
-    changes.add_event(make_event(request.request_id, event_id, kind, now, salt, facts, personal))

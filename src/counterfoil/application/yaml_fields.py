@@ -234,7 +234,7 @@ class Fields:
         return tuple(sorted(found & set(options)))
 
     def one_or_many(self, name: str, *, or_none: bool = False) -> Iterator[tuple[str, str]]:
-        """The texts of a list (an empty one if `or_none`), or the one that stands in its place; each with the name of its field."""
+        """The texts of a list, or the one that stands in its place; each with the name of its field."""
         node = self._nodes.get(name)
         if isinstance(node, yaml.SequenceNode):
             if not node.value and not or_none:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from counterfoil.domain.access import OrgUnit, units_above
 from counterfoil.domain.conditions import DAY_MINUTES, DAYS, WEEK_MINUTES, Condition, Facts, parts_of, windows
@@ -302,16 +303,20 @@ def overlapping(policy: Policy) -> Iterator[tuple[int, int, int]]:
                 yield first, second, min(b, d)
 
 
+_LOWEST_FIRST: Final = ("till", "store", "zone", "concept")
+
+
 def example(region: Region, units: Mapping[int, OrgUnit]) -> tuple[int | None, Facts]:
     """One input of a region, and the unit that it is made at."""
     place = min(region.places, key=sorted)
     unit_id = min(
         (each.unit_id for each in units.values()
          if each.active and units_above(units, each.unit_id) & region.named == place),
-        key=lambda each: (units[each].kind != "till", each), default=None,
+        key=lambda each: (_LOWEST_FIRST.index(units[each].kind.value), each), default=None,
     )  # fmt: skip
     return unit_id, Facts(
-        min(region.types), place, region.low, frozenset(group for group, held in region.groups if held),
+        min(region.types, key=KNOWN_TYPES.index), place, region.low,
+        frozenset(group for group, held in region.groups if held),
         min(region.logins - {OTHER_LOGIN}, default=OTHER_LOGIN), region.minutes[0][0],
     )  # fmt: skip
 

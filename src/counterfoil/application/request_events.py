@@ -1,0 +1,81 @@
+"""The audit events of a request's life, and the redemption that an execution leaves behind."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from counterfoil.domain.organisations import Organisation
+from counterfoil.domain.payloads import points_text
+from counterfoil.domain.policies import describe_needs
+from counterfoil.domain.requests import Decided, Request, State, Submit
+from counterfoil.domain.seals import Event, make_event
+from counterfoil.storage.changes import Changes
+
+
+def submitted(organisation: Organisation, command: Submit, request: Request) -> Event:
+    """The event of a submission."""
+    return make_event(
+        request.request_id,
+        request.request_id,
+        "submitted",
+        request.started_at,
+        command.salt,
+        {
+            "digest": request.digest.hex(),
+            "flags": list(request.flags),
+            "host": f"{request.host_id}@{request.host_revision}",
+            "login": command.actor.login,
+            "org": organisation.org_id,
+            "points": points_text(request.points),
+            "policy": request.policy_revision,
+            "requirement": describe_needs(request.requirement.needs),
+            "rule": request.requirement.rule,
+            "state": State.PENDING,
+            "type": request.request_type,
+            "unit": request.unit_id,
+        },
+        {
+            "maker": f"{request.maker_person_id} {request.maker_user_name}",
+            "member": request.identifier_value,
+        },
+    )
+
+
+def add_done(
+    organisation: Organisation,
+    login: str,
+    result: Decided,
+    changes: Changes,
+    event_id: UUID,
+    salt: bytes,
+    now: datetime,
+) -> None:
+    """The audit event of a voice or of the policy's own approval, and the redemption that came of it."""
+    request, decision, outcome = result.request, result.decision, result.request.outcome
+    facts: dict[str, Any] = {
+        "digest": request.digest.hex(),
+        "org": organisation.org_id,
+        "state": request.state,
+        "voices": len(request.decisions),
+        "login": login,
+    }
+    personal: dict[str, str] = {}
+    if decision is None:
+        facts |= {"verdict": "approved", "by": "policy", "rule": request.auto_rule, "policy": request.policy_revision}
+    else:
+        facts["verdict"] = decision.verdict
+        personal = {"checker": f"{decision.person_id} {decision.user_name}", "message": decision.message}
+    if result.is_repeated:
+        facts["by"] = "an earlier voice"
+    if outcome is not None:
+        facts["code"] = outcome.code
+        if outcome.redemption_id is not None and result.asked is not None and result.account is not None:
+            facts["redemption"] = outcome.redemption_id
+            changes.redemptions.append((
+                outcome.redemption_id, result.account.member_id, request.request_id, request.points,
+                request.external_reference, result.asked.transaction_number, result.asked.notes, outcome.till, now,
+            ))  # fmt: skip
+    kind = request.state if request.ended_at else "voice"
+    changes.add_event(make_event(request.request_id, event_id, kind, now, salt, facts, personal))
