@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from counterfoil.application import ids, inbox, searches
 from counterfoil.application.inbox import ListedPage
-from counterfoil.domain import decisions
 from counterfoil.domain import inbox as rules
+from counterfoil.domain import voices
 from counterfoil.domain.inbox import Key
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.points import FOREVER
@@ -164,7 +164,7 @@ async def compare(connection: Any, pool: Any, given_grants: list[AGrant], made: 
     for person in PEOPLE:
         actor = actor_of(organisation, person)
         now = datetime.now(UTC)
-        allowed = [each for each in everything if decisions.standing(organisation, each, actor, now) is None]
+        allowed = [each for each in everything if voices.standing(organisation, each, actor, now) is None]
         expected = sorted(allowed, key=lambda each: (each.urgent_at, each.request_id))
         assert await paged(pool, organisation, person, limit) == [each.request_id for each in expected], person
 
