@@ -32,6 +32,8 @@ OPERATIONS = (
     "GET /v2/customers/{customer_id}/points/balance",
     "POST /counterfoil/v1/ui-token",
     "GET /counterfoil/v1/requests/{request_id}/events",
+    "GET /counterfoil/v1/access",
+    "GET /counterfoil/v1/access/report",
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",

@@ -20,7 +20,55 @@ EXPECTED = {
     2001: 403, 2002: 400, 2005: 400, 2007: 400, 2008: 400, 2009: 400, 2011: 400, 2012: 400, 2013: 401, 2015: 400,
     2021: 400, 2023: 400, 2901: 409, 2902: 412, 2903: 503, 2904: 413, 2905: 415, 2906: 404, 2907: 429, 2908: 500,
     2909: 405, 8015: 404,
-}
+}  # fmt: skip
+
+
+def every_refusal(root: type[Refusal] = Refusal) -> Iterator[type[Refusal]]:
+    for kind in root.__subclasses__():
+        yield kind
+        yield from every_refusal(kind)
+
+
+ALL = sorted(every_refusal(), key=lambda kind: kind.__name__)
+
+
+def body_of(answer: Answer) -> Any:
+    return json.loads(answer.body)
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_every_refusal_has_its_status(kind: type[Refusal]) -> None:
+    assert status_of(kind) == (404 if kind is refusals.RequestNotFound else EXPECTED[kind.code])
+
+
+def test_the_table_has_no_dead_line() -> None:
+    assert set(STATUS) <= set(ALL)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_every_body_is_the_described_one(kind: type[Refusal], family: Family) -> None:
+    answer = render(kind("send it again", "payload.x"), family)
+    OAS31Validator(SCHEMAS[family]).validate(body_of(answer))
+    assert answer.content_type == b"application/json"
+
+
+def test_the_contracts_body_byte_for_byte() -> None:
+    answer = render(refusals.InvalidPayload("must be above 0", "a.b"), "contract")
+    assert answer.body == (
+        b'{"data":null,"errors":[{"status":false,"code":2008,"message":"a.b: must be above 0"}],"warnings":[]}'
+    )
+
+
+def test_a_path_that_the_message_names_is_not_repeated() -> None:
+    assert body_of(render(refusals.InvalidPayload("a.b must be above 0", "a.b"), "contract"))["errors"][0][
+        "message"
+    ] == ("a.b must be above 0")
+
+
+def test_our_own_api_has_the_path_as_a_key() -> None:
+    assert body_of(render(refusals.InvalidPayload("wrong", "orgId"), "own"))["errors"] == [
+        {"status": False, "code": 2008, "message": "orgId: wrong", "path": "orgId"}
     ]
     assert body_of(render(refusals.UnknownPath("nothing here"), "own"))["errors"][0]["path"] is None
 
