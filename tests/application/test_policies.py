@@ -14,6 +14,7 @@ import pytest
 from counterfoil.application import administration, ids, requests
 from counterfoil.application.administration import CannotApply, PasswordSources
 from counterfoil.application.organisation_files import read
+from counterfoil.domain.access import resolve_place
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.refusals import (
     AlreadyCompleted,
@@ -413,6 +414,32 @@ def states(outcomes: Sequence[object]) -> list[str]:
         for each in outcomes
         if isinstance(each, Request | Refusal) or each is not None
     ]
+
+
+# ---------------------------------------------------------------- units
+
+
+async def test_what_was_asked_for_at_a_closed_till_can_still_be_decided(database_url: str) -> None:
+    async with a_house(database_url, "\n  approvals: 1\n") as house:
+        request = await house.submit()
+        closed = house.text.replace("code: ind.1, store: 50682288", "code: ind.1, store: 50682288, active: false")
+        closed = closed.replace("zone: 50682286, concept: 50678331", "zone: 50682286, concept: 50678331, active: false")
+        await house.apply(closed)
+        refused = resolve_place(await house.organisation(), {"tillId": 50682289})
+        assert isinstance(refused, InvalidPayload)
+        assert "till 50682289 is closed" in refused.message
+        assert (await house.decide(request, "S1")).state is State.SUCCEEDED
+
+
+async def test_a_store_that_moved_is_decided_by_those_above_it_now_and_keeps_its_history(database_url: str) -> None:
+    async with a_house(database_url, "\n  approvals: 1\n") as house:
+        request = await house.submit()
+        moved = house.text.replace("zones: [{id: 50682286, name: North}]",
+                                   "zones: [{id: 50682286, name: North}, {id: 5, name: South}]")  # fmt: skip
+        await house.apply(moved.replace("zone: 50682286, concept", "zone: 5, concept"))
+        assert isinstance(await house.decide(request, "Z1"), NotPermitted)
+        assert await house.connection.fetchval("SELECT zone_id FROM request") == 50682286
+        assert (await house.decide(request, "S1")).state is State.SUCCEEDED
 
 
 async def test_a_file_that_cannot_work_changes_nothing(database_url: str) -> None:

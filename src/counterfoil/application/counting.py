@@ -38,6 +38,13 @@ async def lock_for_decision(tx: Tx, organisation: Organisation, commands: Sequen
     return await caps.lock_for_decision(tx, organisation.org_id, request_ids, sorted(approvals), organisation.time_zone)
 
 
+async def lock_for_ending(tx: Tx, organisation: Organisation, request_ids: Sequence[UUID]) -> CapBook:
+    """Lock requests that may end without effect, and the counters that they are counted in."""
+    if not organisation.ever_capped:
+        return CapBook()
+    return await caps.lock_for_decision(tx, organisation.org_id, sorted(set(request_ids)), (), organisation.time_zone)
+
+
 async def read_for_execution(
     tx: Tx, organisation: Organisation, commands: Sequence[Submit]
 ) -> dict[UUID, tuple[bool, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,13 +14,13 @@ from counterfoil.domain import explanations, payload_types, payloads
 from counterfoil.domain.access import Actor
 from counterfoil.domain.explanations import Question
 from counterfoil.domain.organisations import Organisation
-from counterfoil.domain.payloads import ID_MAX
 from counterfoil.domain.refusals import InvalidPayload
 from counterfoil.http import wire
 from counterfoil.http.freshness import answer_fresh
 from counterfoil.http.routing import Answer, Call, Context, Parameter
 
-AT: Final = Parameter("at", "When, with its offset; default now", {"type": "string", "format": "date-time"})
+_TIME: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})"
+AT: Final = Parameter("at", "When, with its offset; default now", {"type": "string", "pattern": f"^({_TIME})?$"})
 PARAMETERS: Final = (
     Parameter("person", "Staff id of the person", {"type": "string", "minLength": 1}, required=True),
     Parameter("unit", "Id of the unit", {"type": "string", "pattern": "^[0-9]{1,18}$"}, required=True),
@@ -101,10 +102,10 @@ def _at(call: Call) -> datetime:
     text = call.query_value("at")
     if text is None:
         return datetime.now(UTC)
+    text = text.replace(" ", "+")  # an unescaped + arrives as a blank
     try:
-        at = datetime.fromisoformat(text.replace(" ", "+"))  # an unescaped + arrives as a blank
-        if at.tzinfo is not None and 1 < at.year < 9999:
-            return at.astimezone(UTC)
+        if re.fullmatch(_TIME, text, re.ASCII) and 1 < int(text[:4]) < 9999:
+            return datetime.fromisoformat(text).astimezone(UTC)
     except ValueError:
         pass
     raise InvalidPayload("at must be a time with its offset such as 2026-01-31T18:00:00Z", "at")
@@ -112,7 +113,7 @@ def _at(call: Call) -> datetime:
 
 def _question(call: Call) -> Question:
     unit = _required(call, "unit")
-    if not (unit.isascii() and unit.isdigit() and len(unit) <= 19 and int(unit) <= ID_MAX):
+    if not (unit.isascii() and unit.isdigit() and len(unit) <= 18):
         raise InvalidPayload("unit must be the id of a unit", "unit")
     points = call.query_value("points")
     known = 0 if points is None or not points.strip("0.") else payloads.points_from_wire(points, "points")
