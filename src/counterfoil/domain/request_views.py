@@ -148,6 +148,7 @@ def who_can(organisation: Organisation, request: Request, now: datetime) -> list
         for place in (None, *organisation.above(request.unit_id))
         for grant in organisation.check_grants_at.get(place, ())
     }
+    asked |= {each.delegate_id for each in organisation.delegations if each.delegator_id in asked}
     users = {user.person_id: user for user in organisation.users.values() if user.active}
     found: list[Actor] = []
     for person_id in sorted(asked & users.keys() & organisation.people_with_user)[:_ASKED_MAX]:
