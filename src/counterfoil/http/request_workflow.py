@@ -19,6 +19,7 @@ from counterfoil.application.requests import KeyConflict, Replayed, Stale
 from counterfoil.domain import payload_types, payloads
 from counterfoil.domain.access import Actor, resolve_place
 from counterfoil.domain.organisations import Organisation
+from counterfoil.domain.payload_types import Asked
 from counterfoil.domain.payloads import TASK
 from counterfoil.domain.refusals import (
     IdempotencyConflict,
@@ -101,12 +102,7 @@ async def prepare(
         place=place,
         request_type=kind,
         entity_info=entity_info,
-        asked=replace(
-            asked,
-            identifier_value=identifiers.normalise(
-                asked.identifier_kind, asked.identifier_value, organisation.country_code
-            ),
-        ),
+        asked=_normalised(asked, organisation),
         host_id=host.host_id,
         host_revision=host.revision,
         payload=payload,
@@ -125,6 +121,11 @@ async def prepare(
         resubmission_of=resubmission_of,
     )  # fmt: skip
     return command, content
+
+
+def _normalised(asked: Asked, organisation: Organisation) -> Asked:
+    value = identifiers.normalise(asked.identifier_kind, asked.identifier_value, organisation.country_code)
+    return replace(asked, identifier_value=value)
 
 
 def _idempotency_digest(
