@@ -13,7 +13,7 @@ from typing import Any, Final
 from counterfoil.application import ids, passwords
 from counterfoil.application.organisation_files import Draft
 from counterfoil.application.passwords import SECRET_BYTES_MAX, Passwords
-from counterfoil.domain import member_entries, organisation_changes, organisation_files
+from counterfoil.domain import dual_control, member_entries, organisation_changes, organisation_files
 from counterfoil.domain.member_entries import MemberChange
 from counterfoil.domain.organisation_changes import Difference
 from counterfoil.domain.organisation_files import Current, OrganisationFile, Password, Problem
@@ -24,6 +24,10 @@ from counterfoil.storage.database import Tx
 
 EVENT_KIND: Final = "organisation_applied"
 MEMBERS_PER_EVENT: Final = 500
+PROPOSE_IT: Final = (
+    "the organisation is under dual control: sign in as an administrator with `counterfoil login` and apply the file "
+    "again, which proposes it to another administrator"
+)
 # Whoever reads the trail of an organisation need not know who these people are.
 _PERSONAL: Final = frozenset({"person", "user", "credential", "grant"})
 
@@ -74,15 +78,10 @@ async def apply_file(
     """
     is_new = await administration.lock(tx, file.settings)
     current, now = await administration.load(tx, file, is_new=is_new)
-    found = [
-        *problems,
-        *organisation_files.problems(file, current),
-        *member_entries.problems(file, current, now),
-    ]
-    found = found or list(_without_password(file, current, secrets))
-    if found:
-        raise CannotApply(found)
-    difference = organisation_changes.difference(file, current, await _new_hashes(file, current, secrets))
+    found = list(problems)
+    if current.settings is not None and current.settings.control == "dual":
+        found.append(Problem("organisation.control", PROPOSE_IT))
+    difference = await difference_of(file, current, secrets, now, found)
     if not difference:
         return difference
     try:
@@ -95,9 +94,34 @@ async def apply_file(
                 if each.login in taken.logins
             ]
         ) from None
+    personal = {"operator": operator}
     await administration.append_events(
-        tx, file.settings.org_id, _events(file.settings.org_id, difference, operator, now)
+        tx, file.settings.org_id, events(file.settings.org_id, difference, now, {}, personal)
     )
+    return difference
+
+
+async def difference_of(
+    file: OrganisationFile,
+    current: Current,
+    secrets: Mapping[str, str],
+    now: datetime,
+    problems: Sequence[Problem] = (),
+) -> Difference:
+    """What the file changes; raises CannotApply with everything that is wrong with it, `problems` first."""
+    found = [
+        *problems,
+        *organisation_files.problems(file, current),
+        *member_entries.problems(file, current, now),
+    ]
+    found = found or list(_without_password(file, current, secrets))
+    if found:
+        raise CannotApply(found)
+    difference = organisation_changes.difference(file, current, await _new_hashes(file, current, secrets))
+    after = dual_control.organisation_after(current.organisation, file.settings, difference)
+    found = list(dual_control.problems(after, now)) if difference else []
+    if found:
+        raise CannotApply(found)
     return difference
 
 
@@ -204,14 +228,16 @@ async def _new_hashes(file: OrganisationFile, current: Current, secrets: Mapping
     return {path: hashed for path, hashed in zip(secrets, hashes, strict=True) if hashed is not None}
 
 
-def _events(org_id: int, difference: Difference, operator: str, now: datetime) -> list[Event]:
+def events(
+    org_id: int, difference: Difference, now: datetime, why: Mapping[str, str], who: Mapping[str, str]
+) -> list[Event]:
     """One event for the organisation and one for each few hundred members, all of one subject.
 
     What tells about a person stands in them as a commitment only.
     """
     subject = ids.uuid7()
     changes: list[dict[str, str]] = []
-    personal = {"operator": operator}
+    personal = dict(who)
     for number, change in enumerate(difference.records, start=1):
         lines = [f"{line.sign} {line.text}" for line in organisation_changes.record_lines(change)]
         fact = {"sign": change.sign, "what": change.what}
@@ -220,17 +246,18 @@ def _events(org_id: int, difference: Difference, operator: str, now: datetime) -
         else:
             fact["lines"] = "\n".join(lines)
         changes.append(fact)
-    facts = {"organisation": org_id, "version": difference.version, "changes": changes}
-    events = [make_event(subject, ids.uuid7(), EVENT_KIND, now, ids.salt(), facts, personal)]
+    facts = {**why, "organisation": org_id, "version": difference.version, "changes": changes}
+    found = [make_event(subject, ids.uuid7(), EVENT_KIND, now, ids.salt(), facts, personal)]
     remaining = iter(difference.members)
     while part := list(islice(remaining, MEMBERS_PER_EVENT)):
         facts = {
+            **why,
             "organisation": org_id,
             "version": difference.version,
             "members": [*map(_member_facts, part)],
         }
-        events.append(make_event(subject, ids.uuid7(), EVENT_KIND, now, ids.salt(), facts, dict(_member_persons(part))))
-    return events
+        found.append(make_event(subject, ids.uuid7(), EVENT_KIND, now, ids.salt(), facts, dict(_member_persons(part))))
+    return found
 
 
 def _member_facts(member: MemberChange) -> dict[str, Any]:

@@ -44,7 +44,8 @@ PASSWORDS: Final = ("password", "passwordEnv", "passwordFile", "passwordPrompt")
 MD5: Final = "passwordMd5"
 PERSON: Final = ("staffId", "name", "active", "users")
 USER: Final = ("id", "userName", "active", *PASSWORDS)
-CREDENTIAL: Final = ("login", "id", "till", "person", "rights", "active", MD5, *PASSWORDS)
+CAPS: Final = ("directCapPerCall", "directCapPerDay")
+CREDENTIAL: Final = ("login", "id", "till", "person", "rights", *CAPS, "active", MD5, *PASSWORDS)
 GRANT: Final = ("person", "unit", "right", "type", "pointsMax", "from", "until")
 HOST: Final = ("id", "url", "target")
 POLICY: Final = ("approvals",)
@@ -58,7 +59,7 @@ _MD5_FORM = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _LOGIN = re.compile(r"[^\s:]+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _CURRENCY = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
-_GRANTED: Final = (Right.MAKE, Right.CHECK)
+_GRANTED: Final = (Right.MAKE, Right.CHECK, Right.ADMINISTER)
 _SUFFIX = "*."
 
 
@@ -125,8 +126,6 @@ def _organisation(top: Fields) -> tuple[OrganisationSettings, tzinfo]:
     ):
         fields.tell("countryCode", "is no country calling code: write its digits, such as 91 for India")
         country_code = ""
-    if fields.choice("control", ("single", "dual"), "single") == "dual":
-        fields.tell("control", "dual control of administration is not there yet: leave it at single")
     settings = OrganisationSettings(
         org_id=fields.number("id"),
         name=fields.text("name"),
@@ -134,7 +133,7 @@ def _organisation(top: Fields) -> tuple[OrganisationSettings, tzinfo]:
         wire_time_zone=wire_time_zone,
         country_code=country_code,
         profile=fields.choice("profile", ("contract", "strict"), "contract") or "",
-        control="single",
+        control=fields.choice("control", ("single", "dual"), "single") or "single",
         echo_credentials=fields.choice("echoCredentials", ("create", "all"), "create") or "",
     )
     return settings, zone
@@ -222,6 +221,8 @@ def _credentials(top: Fields, passwords: dict[str, Password]) -> Iterator[tuple[
                 unit_id=fields.reference("till"),
                 rights=fields.words("rights", (Right.MOVE_DIRECTLY,), _credential_right),
                 active=fields.flag("active", default=True),
+                direct_cap_per_call=fields.points(CAPS[0], required=False),
+                direct_cap_per_day=fields.points(CAPS[1], required=False),
             ),
         )
         _password(fields, passwords)

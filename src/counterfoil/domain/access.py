@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from counterfoil.domain.refusals import InvalidPayload, NobodyCanCheck, NotPermitted, Refusal, SelfApproval
 
 if TYPE_CHECKING:
-    from counterfoil.domain.organisations import Organisation
+    from counterfoil.domain.organisations import Organisation, Person
 
 
 class Right(StrEnum):
@@ -23,6 +23,7 @@ class Right(StrEnum):
 
     MAKE = "CanMakeRequest"
     CHECK = "CanCheckRequest"
+    ADMINISTER = "CanAdminister"
     MOVE_DIRECTLY = "CanMovePointsDirectly"
 
 
@@ -67,8 +68,13 @@ class Grant:
         return (
             self.request_type in (None, request_type)
             and (self.points_max is None or points <= self.points_max)
-            and (self.valid_from is None or self.valid_from <= now)
-            and (self.valid_until is None or now < self.valid_until)
+            and self.is_valid(now)
+        )
+
+    def is_valid(self, now: datetime) -> bool:
+        """Whether the grant counts at this time, whatever it is for."""
+        return (self.valid_from is None or self.valid_from <= now) and (
+            self.valid_until is None or now < self.valid_until
         )
 
 
@@ -173,12 +179,34 @@ def has_right(
     person = organisation.people.get(person_id)
     if person is None or not person.active:
         return False
+    if access_right is Right.CHECK and why_not_check(organisation, person, now) is not None:
+        return False
     places = organisation.above(unit_id)
     return any(
         grant.access_right is access_right
         and (grant.unit_id is None or grant.unit_id in places)
         and grant.covers(request_type, points, now)
         for grant in organisation.grants_of_person.get(person_id, ())
+    )
+
+
+def why_not_check(organisation: Organisation, person: Person, now: datetime) -> NotPermitted | None:
+    """What dual control takes from a person who may otherwise decide requests: None where it takes nothing."""
+    if organisation.control == "dual" and organisation.is_administrator(person.person_id, now):
+        return NotPermitted(
+            "administrators decide no points requests under dual control: ask somebody who holds CanCheckRequest "
+            "and not CanAdminister"
+        )
+    return suspension(person, now)
+
+
+def suspension(person: Person, now: datetime) -> NotPermitted | None:
+    """The refusal of a person whose sign-in was changed lately."""
+    if person.suspended_until is None or now >= person.suspended_until:
+        return None
+    return NotPermitted(
+        f"the sign-in of {person.person_id} was changed by administrators, so this person decides nothing until "
+        f"{person.suspended_until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}: wait, or ask somebody else"
     )
 
 
@@ -201,6 +229,7 @@ def somebody_else_can_check(
                 grant.person_id != maker
                 and grant.person_id in organisation.people_with_user
                 and grant.covers(request_type, points, now)
+                and not (organisation.control == "dual" and organisation.is_administrator(grant.person_id, now))
             ):
                 found.add(grant.person_id)
                 if len(found) >= count:
@@ -267,6 +296,10 @@ def may_decide(
         return SelfApproval(
             "the maker of a request cannot decide it, whatever login is used: ask another person with CanCheckRequest"
         )
+    person = organisation.people.get(person_id)
+    refused = None if person is None else why_not_check(organisation, person, now)
+    if refused is not None:
+        return refused
     if not has_right(
         organisation,
         person_id,

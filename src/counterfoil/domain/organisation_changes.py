@@ -181,11 +181,14 @@ def _hosts(file: OrganisationFile, current: Current, version: int) -> tuple[Chan
     return tuple(changes)
 
 
-def describe(difference: Difference) -> Iterator[Line]:
-    """The difference as lines to read; no password is in them, nor anything made of one."""
+def describe(difference: Difference, members_shown_max: int = MEMBERS_SHOWN_MAX) -> Iterator[Line]:
+    """The difference as lines to read; no password is in them, nor anything made of one.
+
+    More members than that are counted, not listed.
+    """
     for change in difference.records:
         yield from record_lines(change)
-    yield from _member_lines(difference.members)
+    yield from _member_lines(difference.members, members_shown_max)
 
 
 def record_lines(change: Change[Any]) -> Iterator[Line]:
@@ -234,6 +237,10 @@ def _facts(record: object) -> list[tuple[str, object]]:
     return [(label, read(record)) for label, read in _FACTS.get(type(record), ())]
 
 
+def _points(thousandths: int | None) -> str | None:
+    return None if thousandths is None else points_text(thousandths)
+
+
 def _address(host: Host) -> str:
     is_default = host.port == (443 if host.scheme == "https" else 80)
     return f"{host.scheme}://{host.pattern}" + ("" if is_default else f":{host.port}")
@@ -269,6 +276,8 @@ _FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
         ("person", attrgetter("person_id")),
         ("till", attrgetter("unit_id")),
         ("rights", attrgetter("rights")),
+        ("directCapPerCall", lambda each: _points(each.direct_cap_per_call)),
+        ("directCapPerDay", lambda each: _points(each.direct_cap_per_day)),
         (PASSWORD, attrgetter("secret_hash")),
         ("active", attrgetter("active")),
     ),
@@ -298,8 +307,8 @@ def _grant_text(grant: Grant) -> str:
     return " ".join(parts)
 
 
-def _member_lines(members: tuple[MemberChange, ...]) -> Iterator[Line]:
-    if len(members) <= MEMBERS_SHOWN_MAX:
+def _member_lines(members: tuple[MemberChange, ...], shown_max: int) -> Iterator[Line]:
+    if len(members) <= shown_max:
         for member in members:
             yield from _member(member)
         return

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from counterfoil.domain.access import Grant, OrgUnit, UnitKind
-from counterfoil.domain.organisations import Credential, Host, Person, Policy, Programme, User
+from counterfoil.domain.access import Grant, OrgUnit, Right, UnitKind
+from counterfoil.domain.organisations import Credential, Host, Organisation, Person, Policy, Programme, User
 
 R = TypeVar("R")
 K = TypeVar("K")
@@ -96,7 +96,7 @@ class OrganisationFile:
 class Current:
     """The organisation as the database has it; of the members only those that the file names.
 
-    `owners` tells who has an identifier that the file gives to somebody, `login_owners` the organisation of
+    `organisation` is the snapshot that the records below are from. `owners` tells who has an identifier that the file gives to somebody, `login_owners` the organisation of
     each login in the file.
     """
 
@@ -114,6 +114,7 @@ class Current:
     login_owners: Mapping[str, int] = field(default_factory=dict)
     members: Mapping[int, MemberEntry] = field(default_factory=dict)
     owners: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    organisation: Organisation | None = None
 
 
 def problems(file: OrganisationFile, current: Current) -> Iterator[Problem]:
@@ -136,11 +137,8 @@ def problems(file: OrganisationFile, current: Current) -> Iterator[Problem]:
 
 
 def _settings(file: OrganisationFile, current: Current) -> Iterator[Problem]:
-    if current.settings and current.settings.control == "dual":
-        yield Problem(
-            "organisation.control",
-            "the organisation is under dual control, so one person alone cannot change it with a file",
-        )
+    if current.settings and current.settings.control == "dual" and file.settings.control != "dual":
+        yield Problem("organisation.control", "dual control is never given up again: write `control: dual`")
     known = current.settings.country_code if current.settings else ""
     if current.has_members and file.settings.country_code not in ("", known):
         yield Problem("organisation.countryCode", f"the members' mobile numbers were stored with {known}: keep it")
@@ -244,6 +242,7 @@ def _credentials(file: OrganisationFile, current: Current) -> Iterator[Problem]:
     units = {**current.units, **{unit.unit_id: unit for unit in file.units.values()}}
     for path, credential in file.credentials.items():
         login = credential.login
+        yield from _caps(path, credential)
         yield from _unknown_person(file, current, f"{path}.person", credential.person_id)
         if credential.unit_id:
             till = units.get(credential.unit_id)
@@ -259,6 +258,15 @@ def _credentials(file: OrganisationFile, current: Current) -> Iterator[Problem]:
                 path, f"the new credential {login} needs a password: add password, passwordMd5, passwordEnv, "
                 "passwordFile or passwordPrompt"
             )  # fmt: skip
+
+
+def _caps(path: str, credential: Credential) -> Iterator[Problem]:
+    per_call, per_day = credential.direct_cap_per_call, credential.direct_cap_per_day
+    for name, cap in (("directCapPerCall", per_call), ("directCapPerDay", per_day)):
+        if cap is not None and Right.MOVE_DIRECTLY not in credential.rights:
+            yield Problem(f"{path}.{name}", f"is a cap on {Right.MOVE_DIRECTLY}, which is not in rights: leave it out")
+    if per_call is not None and per_day is not None and per_call > per_day:
+        yield Problem(f"{path}.directCapPerCall", "must not be above directCapPerDay")
 
 
 def _unknown_person(file: OrganisationFile, current: Current, path: str, person_id: str | None) -> Iterator[Problem]:
@@ -277,6 +285,10 @@ def _grants(file: OrganisationFile, current: Current) -> Iterator[Problem]:
             yield Problem(f"{path}.person", f"there is no person {grant.person_id}: list them under people")
         if grant.unit_id not in units:
             yield Problem(f"{path}.unit", f"there is no unit {grant.unit_id}: list it under units")
+        if grant.access_right is Right.ADMINISTER:
+            for name, value in (("unit", grant.unit_id), ("type", grant.request_type), ("pointsMax", grant.points_max)):
+                if value is not None:
+                    yield Problem(f"{path}.{name}", "CanAdminister is for the whole organisation: leave this out")
         if grant.valid_from and grant.valid_until and grant.valid_from >= grant.valid_until:
             yield Problem(f"{path}.until", "must be after `from`; the grant ends when `until` begins")
         if grant.person_id and seen.setdefault(grant_key(grant), path) != path:

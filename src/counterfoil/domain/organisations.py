@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 
 from counterfoil.domain.access import Grant, OrgUnit, Right, units_above
@@ -17,6 +18,8 @@ class Person:
     person_id: str
     name: str
     active: bool = True
+    # Not a part of what an organisation file says: it follows from what happened to the person's sign-in.
+    suspended_until: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class Credential:
     rights: tuple[str, ...] = ()
     epoch: int = 1
     active: bool = True
+    direct_cap_per_call: int | None = None
+    direct_cap_per_day: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +108,13 @@ class Organisation:
     users_by_name: Mapping[str, User] = field(init=False)
     grants_of_person: Mapping[str, Sequence[Grant]] = field(init=False)
     check_grants_at: Mapping[int | None, Sequence[Grant]] = field(init=False)
+    administrator_grants: Mapping[str, Sequence[Grant]] = field(init=False)
     people_with_user: frozenset[str] = field(init=False)
     _above: dict[int, frozenset[int]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def is_administrator(self, person_id: str, now: datetime) -> bool:
+        """Whether the person holds CanAdminister at this time."""
+        return any(grant.is_valid(now) for grant in self.administrator_grants.get(person_id, ()))
 
     def above(self, unit_id: int) -> frozenset[int]:
         """The unit and every unit above it, worked out once per snapshot."""
@@ -117,15 +127,19 @@ class Organisation:
         """Index what the rules look up on each request, once per snapshot."""
         of_person: dict[str, list[Grant]] = defaultdict(list)
         check_at: dict[int | None, list[Grant]] = defaultdict(list)
+        administer: dict[str, list[Grant]] = defaultdict(list)
         for grant in self.grants:
             of_person[grant.person_id].append(grant)
             if grant.access_right is Right.CHECK:
                 check_at[grant.unit_id].append(grant)
+            elif grant.access_right is Right.ADMINISTER:
+                administer[grant.person_id].append(grant)
         active = {person.person_id for person in self.people.values() if person.active}
         for name, value in (
             ("users_by_name", {user.user_name.lower(): user for user in self.users.values()}),
             ("grants_of_person", of_person),
             ("check_grants_at", check_at),
+            ("administrator_grants", administer),
             ("people_with_user", frozenset(u.person_id for u in self.users.values() if u.active) & active),
         ):
             object.__setattr__(self, name, value)

@@ -8,6 +8,7 @@ Refusal
 ├── WrongRequest                2007   the request id, type or action name does not fit
 │   └── RequestNotFound         2007   the same, on a read
 ├── InvalidPayload              2008   the content is malformed
+│   └── FileRefused             2008   an organisation file has problems
 ├── TypeNotSupported            2009
 ├── BadSort                     2011
 ├── BadSortOrder                2012
@@ -30,6 +31,8 @@ maps each class to its status.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class Refusal(Exception):
@@ -84,6 +87,14 @@ class InvalidPayload(Refusal):
     """The content is malformed."""
 
     code = 2008
+
+
+class FileRefused(InvalidPayload):
+    """An organisation file has problems; `problems` are all of them, each a field and what to do."""
+
+    def __init__(self, message: str, path: str | None = None, *, problems: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message, path)
+        self.problems = problems
 
 
 class TypeNotSupported(Refusal):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -12,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from counterfoil import telemetry
+from counterfoil.application import admin_changes as admin_verbs
 from counterfoil.application import operations, points, requests
 from counterfoil.application.callers import Callers
 from counterfoil.application.group_commit import GroupCommit, Limits
@@ -23,6 +25,7 @@ from counterfoil.application.tokens import Tokens
 from counterfoil.domain import refusals as no
 from counterfoil.domain.organisations import Organisation
 from counterfoil.http import (
+    admin_changes,
     described,
     health,
     openapi,
@@ -102,6 +105,31 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         organisation_header="optional",
     ),
     Endpoint(
+        method="POST", path=f"{OWN}/admin-changes", handler=admin_changes.propose, family="own",
+        summary="Propose a change of the organisation, as an administrator", request=admin_changes.ProposeBody,
+        response=admin_changes.ChangeAnswer, refusals=(no.NotPermitted,), callers="person",
+        organisation_header="required",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/admin-changes", handler=admin_changes.list_page, family="own",
+        summary="Proposed changes, the newest first", response=admin_changes.ChangeList,
+        refusals=(no.NotPermitted,), parameters=admin_changes.LIST_PARAMETERS, callers="person",
+        organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/admin-changes/{{change_id}}", handler=admin_changes.get_one, family="own",
+        summary="One change with every line of its difference", response=admin_changes.ChangeAnswer,
+        refusals=(no.NotPermitted, no.RequestNotFound), parameters=(admin_changes.CHANGE_ID,), callers="person",
+        organisation_header="optional",
+    ),
+    Endpoint(
+        method="POST", path=f"{OWN}/admin-changes/{{change_id}}/decisions", handler=admin_changes.decide, family="own",
+        summary="Approve or reject a change as another administrator", request=admin_changes.DecisionBody,
+        response=admin_changes.ChangeAnswer,
+        refusals=(no.NotPermitted, no.RequestNotFound, no.AlreadyCompleted, no.ChangedSinceShown),
+        parameters=(admin_changes.CHANGE_ID, described.IF_MATCH), callers="person", organisation_header="required",
+    ),
+    Endpoint(
         method="GET", path="/healthz", handler=health.healthz, family="own", callers="anyone",
         summary="Whether the process answers", response=health.Up,
     ),
@@ -154,8 +182,8 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
         queue_max=settings.queue_max, batch_max=settings.batch_max, lock_timeout_ms=settings.lock_timeout_ms
     )
 
-    def queue(verb: str, run: Verb[C, R]) -> GroupCommit[C, R]:
-        return GroupCommit(verb, pool, _in_organisation(organisations, run), limits, observer)
+    def queue(verb: str, run: Verb[C, R], bounds: Limits = limits) -> GroupCommit[C, R]:
+        return GroupCommit(verb, pool, _in_organisation(organisations, run), bounds, observer)
 
     context = Context(
         pool=pool,
@@ -165,6 +193,7 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
         submissions=queue("submit", requests.submit_requests),
         decisions=queue("decide", requests.decide_requests),
         redemptions=queue("redeem", points.redeem_points),
+        administration=queue("administer", admin_verbs.administer, replace(limits, batch_max=1, in_flight_max=1)),
         probes=operations.Probes(pool),
         render_metrics=partial(telemetry.render_metrics, observer.registry),
     )
@@ -173,7 +202,7 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
         yield context
     finally:
         probe.cancel()
-        for each in (context.submissions, context.decisions, context.redemptions):
+        for each in (context.submissions, context.decisions, context.redemptions, context.administration):
             await each.drain()
         passwords.close()
         await pool.close()

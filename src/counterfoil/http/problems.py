@@ -80,6 +80,9 @@ def _contract(refusal: Refusal) -> dict[str, Any]:
 
 
 def _own(refusal: Refusal) -> dict[str, Any]:
+    if isinstance(refusal, refusals.FileRefused) and refusal.problems:
+        errors = [{"status": False, "code": refusal.code, "message": said, "path": at} for at, said in refusal.problems]
+        return {"data": None, "errors": errors, "warnings": []}
     return {"data": None, "errors": [_error(refusal) | {"path": refusal.path}], "warnings": []}
 
 
@@ -145,7 +148,11 @@ SCHEMAS: Final[Mapping[Family, dict[str, Any]]] = MappingProxyType(
         "own": _object(
             {
                 "data": {"type": "null"},
-                "errors": _list_of_one(_object({**_STANDARD_ERROR, "path": {"type": ["string", "null"]}})),
+                "errors": {
+                    "type": "array",
+                    "items": _object({**_STANDARD_ERROR, "path": {"type": ["string", "null"]}}),
+                    "minItems": 1,
+                },
                 "warnings": _NO_WARNINGS,
             }
         ),

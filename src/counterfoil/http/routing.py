@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from starlette.routing import compile_path
 
+from counterfoil.application.admin_changes import Outcome as AdminOutcome
 from counterfoil.application.callers import Callers
 from counterfoil.application.group_commit import GroupCommit
 from counterfoil.application.keys import Keyring
@@ -17,6 +18,7 @@ from counterfoil.application.operations import Pool, Probes
 from counterfoil.application.organisations import Organisations
 from counterfoil.application.points import RedeemOutcome
 from counterfoil.application.requests import DecideOutcome, SubmitOutcome
+from counterfoil.domain.admin_changes import DecideChange, Propose
 from counterfoil.domain.redemptions import Redeem
 from counterfoil.domain.refusals import InvalidPayload, Refusal, UnknownPath, WrongMethod
 from counterfoil.domain.requests import Decide, Submit
@@ -84,6 +86,7 @@ class Context:
     submissions: GroupCommit[Submit, SubmitOutcome]
     decisions: GroupCommit[Decide, DecideOutcome]
     redemptions: GroupCommit[Redeem, RedeemOutcome]
+    administration: GroupCommit[Propose | DecideChange, AdminOutcome]
     probes: Probes
     # The metrics of all workers as text; takes the ages in seconds of the oldest undecided requests.
     render_metrics: Callable[[Mapping[int, float] | None], bytes]

@@ -85,6 +85,7 @@ async def load(tx: Tx, file: OrganisationFile, *, is_new: bool) -> tuple[Current
             known.org_id, known.name, known.time_zone, known.wire_time_zone, known.country_code,
             known.profile, known.control, known.echo_credentials,
         ),
+        organisation=known,
         version=known.version,
         units=known.units,
         people=known.people,
@@ -187,12 +188,14 @@ async def _write_credentials(tx: Tx, org_id: int, difference: Difference) -> Non
         tx, "write_credentials", org_id,
         [
             (each.login, each.user_id, each.person_id, each.unit_id, each.secret_hash, ",".join(each.rights),
-             each.epoch, each.active)
+             each.epoch, each.active, each.direct_cap_per_call, each.direct_cap_per_day)
             for each in credentials
         ],
     )  # fmt: skip
     if not credentials:
         return
+    capped = [(each.login,) for each in credentials if each.direct_cap_per_day is not None]
+    await _execute(tx, "insert_direct_use", org_id, capped)
     logins = [each.login for each in credentials]
     await tx.execute(_SQL["insert_logins"], org_id, logins)
     taken = [row["login"] for row in await tx.fetch(_SQL["list_login_owners"], logins) if row["org_id"] != org_id]

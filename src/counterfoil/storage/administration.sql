@@ -75,15 +75,25 @@ SET user_name = EXCLUDED.user_name, person_id = EXCLUDED.person_id, password_has
 -- name: write_credentials
 -- Credentials that are new or differ. The rights come as one text, because arrays of arrays must be even.
 INSERT INTO credential (
-    org_id, login, kind, user_id, person_id, unit_id, secret_hash, rights, epoch, active)
+    org_id, login, kind, user_id, person_id, unit_id, secret_hash, rights, epoch, active, direct_cap_per_call,
+    direct_cap_per_day)
 SELECT $1, n.login, 'basic', n.user_id, n.person_id, n.unit_id, n.secret_hash, string_to_array(n.rights, ','),
-    n.epoch, n.active
+    n.epoch, n.active, n.direct_cap_per_call, n.direct_cap_per_day
 FROM unnest(
-    $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::bigint[], $9::boolean[])
-    AS n (login, user_id, person_id, unit_id, secret_hash, rights, epoch, active)
+    $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::bigint[], $9::boolean[],
+    $10::bigint[], $11::bigint[])
+    AS n (login, user_id, person_id, unit_id, secret_hash, rights, epoch, active, direct_cap_per_call,
+        direct_cap_per_day)
 ON CONFLICT (org_id, login) DO UPDATE
 SET user_id = EXCLUDED.user_id, person_id = EXCLUDED.person_id, unit_id = EXCLUDED.unit_id,
-    secret_hash = EXCLUDED.secret_hash, rights = EXCLUDED.rights, epoch = EXCLUDED.epoch, active = EXCLUDED.active
+    secret_hash = EXCLUDED.secret_hash, rights = EXCLUDED.rights, epoch = EXCLUDED.epoch, active = EXCLUDED.active,
+    direct_cap_per_call = EXCLUDED.direct_cap_per_call, direct_cap_per_day = EXCLUDED.direct_cap_per_day
+
+-- name: insert_direct_use
+-- The counter of a daily cap, so that there is always one to lock; one that is there goes on.
+INSERT INTO direct_use (org_id, login, day, points)
+SELECT $1, login, '-infinity', 0 FROM unnest($2::text[]) AS n (login)
+ON CONFLICT DO NOTHING
 
 -- name: insert_logins
 -- Claims logins in the directory; one that another organisation claims at this moment is waited for.

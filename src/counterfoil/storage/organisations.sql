@@ -9,7 +9,7 @@ SELECT json_build_object(
         'concept_parent_id', u.concept_parent_id, 'store_id', u.store_id, 'active', u.active))
         FROM org_unit u WHERE u.org_id = $1), '[]'),
     'people', coalesce((SELECT json_agg(json_build_object(
-        'person_id', p.person_id, 'name', p.name, 'active', p.active))
+        'person_id', p.person_id, 'name', p.name, 'active', p.active, 'suspended_until', p.suspended_until))
         FROM person p WHERE p.org_id = $1), '[]'),
     'users', coalesce((SELECT json_agg(json_build_object(
         'user_id', u.user_id, 'user_name', u.user_name, 'person_id', u.person_id,
@@ -17,7 +17,8 @@ SELECT json_build_object(
         FROM app_user u WHERE u.org_id = $1), '[]'),
     'credentials', coalesce((SELECT json_agg(json_build_object(
         'login', c.login, 'user_id', c.user_id, 'secret_hash', c.secret_hash, 'person_id', c.person_id,
-        'unit_id', c.unit_id, 'rights', c.rights, 'epoch', c.epoch, 'active', c.active))
+        'unit_id', c.unit_id, 'rights', c.rights, 'epoch', c.epoch, 'active', c.active,
+        'direct_cap_per_call', c.direct_cap_per_call, 'direct_cap_per_day', c.direct_cap_per_day))
         FROM credential c WHERE c.org_id = $1), '[]'),
     'grants', coalesce((SELECT json_agg(json_build_object(
         'grant_id', g.grant_id, 'person_id', g.person_id, 'access_right', g.access_right, 'unit_id', g.unit_id,

@@ -54,7 +54,7 @@ WITH asked AS MATERIALIZED (
         AS a (decision_id, request_id, first_choice, second_choice)
 ), locked_request AS MATERIALIZED (
     SELECT r.* FROM request r
-    WHERE r.org_id = $1 AND r.request_id = ANY ($3::uuid[])
+    WHERE r.org_id = $1 AND r.request_id = ANY ($3::uuid[]) AND r.request_type <> 'ADMIN-CHANGE'
     ORDER BY r.request_id FOR NO KEY UPDATE
 ), owner AS MATERIALIZED (
     SELECT r.request_id, coalesce(r.member_id, i.member_id) AS member_id
@@ -110,7 +110,7 @@ LEFT JOIN LATERAL (
 -- One request with its voices, and the organisation's version to judge the reader by.
 SELECT o.version AS organisation_version, r.*, voices.document AS decisions
 FROM organisation o
-LEFT JOIN request r ON r.org_id = o.org_id AND r.request_id = $2
+LEFT JOIN request r ON r.org_id = o.org_id AND r.request_id = $2 AND r.request_type <> 'ADMIN-CHANGE'
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_object(
         'person_id', d.person_id, 'user_id', d.user_id, 'user_name', d.user_name, 'verdict', d.verdict,
@@ -136,7 +136,7 @@ SELECT min(r.started_at) AS started_at FROM request r WHERE r.org_id = $1 AND r.
 -- its own small index; {order} is one of four closed orders.
 WITH chosen AS NOT MATERIALIZED (
     SELECT r.* FROM request r
-    WHERE r.org_id = $1 {only_open}
+    WHERE r.org_id = $1 {only_open} AND r.request_type <> 'ADMIN-CHANGE'
       AND r.state = ANY ($2::text[])
       AND ($3::text IS NULL OR r.request_type = $3)
       AND ($4::bigint IS NULL OR r.maker_user_id = $4)
