@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
-import pytest
-
-from tests.administration.town import ADA, BEN, CAL, CHANGES, CLEO, KIM, MIA, ZONE, Town, error_of, grant, lines_of
+from tests.administration.town import ADA, BEN, CAL, ZONE, Town, error_of, grant, lines_of
 
 
 def test_a_change_takes_two_administrators(town: Town) -> None:

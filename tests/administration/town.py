@@ -54,8 +54,9 @@ class Town:
         return self
 
     def document(self) -> dict[str, Any]:
+        organisation = {"id": self.org_id, "name": "Town", "timeZone": "UTC", "countryCode": 91, "control": "dual"}
         return {
-            "organisation": {"id": self.org_id, "name": "Town", "timeZone": "UTC", "countryCode": 91, "control": "dual"},
+            "organisation": organisation,
             "units": {
                 "zones": [{"id": ZONE, "name": "Zone"}],
                 "concepts": [{"id": CONCEPT, "name": "Concept"}],
@@ -108,7 +109,11 @@ class Town:
 
     def token(self, name: str, password: str | None = None) -> str:
         if name not in self._tokens or password:
-            body = {"orgId": self.org_id, "userName": f"{name}@example.com", "password": password or self.password(name)}
+            body = {
+                "orgId": self.org_id,
+                "userName": f"{name}@example.com",
+                "password": password or self.password(name),
+            }
             answer = self.http.post("/counterfoil/v1/ui-token", json=body)
             assert answer.status_code == 200, answer.text
             self._tokens[name] = answer.json()["data"]["token"]

@@ -104,7 +104,9 @@ async def _propose(tx: Tx, organisation: Organisation, command: Propose) -> Outc
         return Stale(found.organisation_version)
     refused = dual_control.may_administer(organisation, command.actor, found.now)
     if refused is not None:
-        await _add_refused(tx, command.request_id, command.request_id, "submission_refused", command, refused, found.now)
+        await _add_refused(
+            tx, command.request_id, command.request_id, "submission_refused", command, refused, found.now
+        )
         return refused
     if command.difference is None or command.base_version != organisation.version:
         return Stale(found.organisation_version)

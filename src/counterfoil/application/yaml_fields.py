@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
 
@@ -62,6 +62,10 @@ class Document:
             self.problems.append(Problem("", "is empty: describe an organisation in it"))
         return Fields(self, self._root, "", known)
 
+    def plain(self) -> Any:
+        """The document as mappings, lists and texts: each scalar as it is written, to be read the same again."""
+        return _plain(self._root)
+
     def line(self, path: str) -> int:
         """The line on which a field stands, or the nearest thing around it."""
         node = self._root
@@ -73,6 +77,14 @@ class Document:
                 break
             node = below
         return int(node.start_mark.line) + 1
+
+
+def _plain(node: yaml.Node | None) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return {key.value: _plain(value) for key, value in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(each) for each in node.value]
+    return None if node is None or _is_null(node) else node.value
 
 
 def _below(node: yaml.Node, name: str, index: str) -> yaml.Node | None:

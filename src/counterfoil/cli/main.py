@@ -9,6 +9,7 @@ from importlib.metadata import version
 from cyclopts import App
 
 from counterfoil.application.keys import KeysUnusable
+from counterfoil.cli.remote import RemoteError
 from counterfoil.cli.supervisor import CannotServe
 from counterfoil.settings import WrongSetting
 from counterfoil.storage.database import UNUSABLE
@@ -25,10 +26,13 @@ app.command("counterfoil.cli.serve:serve", name="serve", help="Serve the API unt
 app.command("counterfoil.cli.migrate:migrate", name="migrate", help="Bring the database to the schema of this program.")
 app.command("counterfoil.cli.keys:keys", name="keys", help="The keys that seal stored credentials and sign tokens.")
 app.command("counterfoil.cli.org:org", name="org", help="Describe an organisation in a file and apply the file.")
+app.command("counterfoil.cli.login:login", name="login", help="Sign in as a person, for the commands that act for one.")
+app.command("counterfoil.cli.login:logout", name="logout", help="Forget the session.")
+app.command("counterfoil.cli.admin:admin", name="admin", help="Read and decide what other administrators propose.")
 app.command("counterfoil.cli.demo:demo", name="demo", help="See one redemption from request to executed.")
 
 # What is the operator's to put right: said in one line, without a trace.
-_EXPECTED = (CannotServe, EmbeddedError, KeysUnusable, MigrationError, UnusableRole, WrongSetting)
+_EXPECTED = (CannotServe, EmbeddedError, KeysUnusable, MigrationError, RemoteError, UnusableRole, WrongSetting)
 # What only files meet; most errors of files have a name as well, and none of a connection has.
 _FILE_ERRORS = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EROFS)
 

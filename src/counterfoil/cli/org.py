@@ -17,6 +17,8 @@ from rich.text import Text
 from counterfoil.application import administration
 from counterfoil.application.administration import CannotApply, PasswordSources
 from counterfoil.application.organisation_files import Draft, read
+from counterfoil.cli import proposals, remote
+from counterfoil.cli.remote import Session
 from counterfoil.domain.organisation_changes import Difference, describe
 from counterfoil.domain.payloads import points_text
 from counterfoil.settings import Settings, WrongSetting, load_settings
@@ -32,16 +34,19 @@ org = App(name="org", help="Describe an organisation in a file and apply the fil
 
 
 @org.command
-def apply(file: Path, *, dry_run: bool = False) -> int:
+def apply(file: Path, *, message: str = "", dry_run: bool = False) -> int:
     """Make an organisation what the file says: create it, or change what differs.
 
     Prints each difference. Applying a file twice changes nothing the second time; a file with a problem
-    changes nothing at all.
+    changes nothing at all. Signed in to the organisation with `counterfoil login`, this proposes the change to
+    another administrator; else it works on the database, which an organisation under dual control refuses.
 
     Parameters
     ----------
     file
         The organisation file, YAML; examples/demo-organisation.yaml shows every field.
+    message
+        Why, for who decides the proposal.
     dry_run
         Print the differences only, and change nothing.
     """
@@ -50,6 +55,11 @@ def apply(file: Path, *, dry_run: bool = False) -> int:
     except OSError as error:
         return _fail(f"{file}: cannot be read: {error.strerror}")
     try:
+        session = _session_of(draft)
+        if session is not None and draft.file is not None:
+            secrets = administration.resolve_passwords(draft, draft.file, _sources(file))
+            proposals.propose(session, draft, secrets, message, dry_run=dry_run)
+            return 0
         difference = _apply(file, draft, dry_run=dry_run)
     except CannotApply as refused:
         return _tell_problems(file, draft, refused)
@@ -71,9 +81,20 @@ def _explain(error: Exception) -> str:
 def _apply(file: Path, draft: Draft, *, dry_run: bool) -> Difference:
     if draft.file is None:
         raise CannotApply(draft.problems)
-    sources = PasswordSources(os.environ, file.parent, _ask if sys.stdin.isatty() else None)
     with _database(load_settings(os.environ)) as url:
-        return asyncio.run(administration.apply_to(url, draft, sources, operator=_operator(), dry_run=dry_run))
+        return asyncio.run(administration.apply_to(url, draft, _sources(file), operator=_operator(), dry_run=dry_run))
+
+
+def _sources(file: Path) -> PasswordSources:
+    return PasswordSources(os.environ, file.parent, _ask if sys.stdin.isatty() else None)
+
+
+def _session_of(draft: Draft) -> Session | None:
+    """The session of whoever is signed in to the organisation of the file."""
+    session = remote.find(load_settings(os.environ).session_path)
+    if session is None or draft.file is None or session.org_id != draft.file.settings.org_id:
+        return None
+    return session
 
 
 @contextmanager

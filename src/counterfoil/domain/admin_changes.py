@@ -240,7 +240,7 @@ def unsoundness(
 
 
 def gives_to(difference: Difference, person_id: str) -> bool:
-    """Whether the person gets anything by it: a grant, or a sign-in or credential that is new, differs or comes back."""
+    """Whether the person gets a grant by it, or a sign-in or credential that is new, differs or comes back."""
     return any(
         change.after is not None
         and getattr(change.after, "person_id", None) == person_id

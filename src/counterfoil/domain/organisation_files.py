@@ -96,8 +96,8 @@ class OrganisationFile:
 class Current:
     """The organisation as the database has it; of the members only those that the file names.
 
-    `organisation` is the snapshot that the records below are from. `owners` tells who has an identifier that the file gives to somebody, `login_owners` the organisation of
-    each login in the file.
+    `owners` tells who has an identifier that the file gives to somebody, `login_owners` the organisation of
+    each login in the file, `organisation` is the snapshot that the records are from.
     """
 
     settings: OrganisationSettings | None = None

@@ -22,7 +22,7 @@ _SQL = statements.load("changes.sql")
 _WIDTHS = {
     "requests": 31, "changed_requests": 7, "decisions": 9, "holds": 5, "hold_lots": 3, "changed_holds": 2,
     "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "freed_keys": 4, "events": 7,
-    "refusals": 7,
+    "refusals": 7, "direct_uses": 3,
 }  # fmt: skip
 _REFERENCE = 4  # its column in a row of redemptions
 _PARAMETER = re.compile(r"\$((?!1\b)\d+)")  # all but $1, the organisation, which every block shares
@@ -44,6 +44,7 @@ class Changes:
     redemptions: list[tuple[Any, ...]] = field(default_factory=list)
     members: list[tuple[Any, ...]] = field(default_factory=list)
     lots: list[tuple[Any, ...]] = field(default_factory=list)
+    direct_uses: list[tuple[Any, ...]] = field(default_factory=list)
     freed_keys: list[tuple[Any, ...]] = field(default_factory=list)
     events: list[tuple[Any, ...]] = field(default_factory=list)
     refusals: list[tuple[Any, ...]] = field(default_factory=list)

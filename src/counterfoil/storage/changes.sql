@@ -82,6 +82,12 @@ FROM unnest($2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::timestampt
     AS c (member_id, lot_id, remaining, held, grace_until)
 WHERE l.org_id = $1 AND l.member_id = c.member_id AND l.lot_id = c.lot_id
 
+-- name: direct_uses
+-- What calling systems with a daily cap have redeemed on their latest day.
+UPDATE direct_use u SET day = c.day, points = c.points
+FROM unnest($2::text[], $3::date[], $4::bigint[]) AS c (login, day, points)
+WHERE u.org_id = $1 AND u.login = c.login
+
 -- name: freed_keys
 -- The idempotency key of a command that was refused.
 DELETE FROM idempotency_key k USING unnest($2::uuid[]) AS c (request_id)

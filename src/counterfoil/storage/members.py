@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from counterfoil.domain.points import MemberAccount
 from counterfoil.domain.redemptions import Redeem
@@ -26,12 +26,16 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class RedemptionFile:
-    """What the database knows about one direct redemption, under lock."""
+    """What the database knows about one direct redemption, under lock.
+
+    `counted` is the latest day and points of a calling system with a daily cap.
+    """
 
     account: MemberAccount | None
     reference_used: bool
     redemption_id: str
     written: bytes | None
+    counted: tuple[date, int] | None
 
 
 async def find_balance(tx: Tx, org_id: int, kind: str, value: str) -> Balance | None:
@@ -54,6 +58,7 @@ async def lock_for_redemption(tx: Tx, org_id: int, commands: Sequence[Redeem]) -
                 each.asked.identifier_value,
                 each.asked.external_reference,
                 *each.redemption_ids,
+                each.actor.login,
             )
             for each in commands
         ),
@@ -68,6 +73,7 @@ async def lock_for_redemption(tx: Tx, org_id: int, commands: Sequence[Redeem]) -
             row["reference_used"],
             row["redemption_id"],
             row["written"],
+            None if row["counted_points"] is None else (row["counted_day"], row["counted_points"]),
         )
         for row in (by_id[each.redeem_id] for each in commands)
     ]
