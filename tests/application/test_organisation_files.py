@@ -308,7 +308,7 @@ def test_a_mistake_is_told_with_its_line_and_field(text: str, line: int, path: s
         ("countryCode", "999", "no country calling code"),
         ("countryCode", "IN", "no country calling code"),
         ("profile", "lax", "contract, strict"),
-        ("control", "dual", "not there yet"),
+        ("control", "triple", "single, dual"),
         ("echoCredentials", "none", "create, all"),
     ],
 )

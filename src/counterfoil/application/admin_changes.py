@@ -11,14 +11,13 @@ from uuid import UUID
 
 from counterfoil.application import administration, ids, organisation_files
 from counterfoil.application.administration import CannotApply, PasswordSources
-from counterfoil.application.organisation_files import Draft
 from counterfoil.application.requests import Stale, is_current
 from counterfoil.domain import admin_changes as rules
 from counterfoil.domain import dual_control
 from counterfoil.domain.access import Actor
 from counterfoil.domain.admin_changes import AdminChange, DecideChange, DecidedChange, Propose
 from counterfoil.domain.organisation_changes import Difference
-from counterfoil.domain.organisation_files import Current, Problem
+from counterfoil.domain.organisation_files import Current, OrganisationFile, Problem
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.refusals import NotPermitted, Refusal
 from counterfoil.domain.seals import make_event
@@ -38,22 +37,22 @@ Outcome = AdminChange | Stale | Refusal
 async def difference_from(pool: Pool, organisation: Organisation, content: bytes) -> Difference | Stale:
     """What a file would change, worked out without a lock; raises CannotApply with all that is wrong with it."""
     draft = await asyncio.to_thread(organisation_files.read, content)
-    problems = [*draft.problems, *_not_from_here(draft)]
-    if draft.file is None or problems:
-        raise CannotApply(problems)
+    if draft.file is None:
+        raise CannotApply(draft.problems)
     if draft.file.settings.org_id != organisation.org_id:
         raise CannotApply([Problem("organisation.id", f"is not {organisation.org_id}, the one that you administer")])
-    secrets = administration.resolve_passwords(draft, draft.file, _NO_SOURCES)
+    elsewhere = _not_from_here(draft.file)
+    secrets = {} if elsewhere else administration.resolve_passwords(draft, draft.file, _NO_SOURCES)
     async with acquire(pool) as connection:
         current, now = await stored.load(connection, draft.file, is_new=False)
     if current.version != organisation.version:
         return Stale(current.version)
-    return await administration.difference_of(draft.file, current, secrets, now, draft.problems)
+    return await administration.difference_of(draft.file, current, secrets, now, [*draft.problems, *elsewhere])
 
 
-def _not_from_here(draft: Draft) -> list[Problem]:
+def _not_from_here(file: OrganisationFile) -> list[Problem]:
     """A service never opens a file or reads a variable because somebody names it."""
-    passwords = draft.file.passwords if draft.file else {}
+    passwords = file.passwords
     names = {"env": "passwordEnv", "file": "passwordFile", "prompt": "passwordPrompt"}
     found = [
         Problem(f"{path}.{names[password.source]}", "cannot be read by the service: send password or passwordMd5")

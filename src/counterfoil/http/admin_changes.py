@@ -164,7 +164,7 @@ async def _difference(context: Context, organisation: Organisation, content: byt
     try:
         return await admin_changes.difference_from(context.pool, organisation, content)
     except CannotApply as refused:
-        problems = [(f"{each.path}: {each.message}".removeprefix(": "), each.path) for each in refused.problems]
+        problems = [(each.path, f"{each.path}: {each.message}".removeprefix(": ")) for each in refused.problems]
         raise FileRefused(str(refused), "file", problems=problems) from None
 
 
