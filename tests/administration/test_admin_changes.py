@@ -291,11 +291,13 @@ def test_a_file_that_cannot_work_leaves_nothing(town: Town) -> None:
         content = town.part(people=[{"staffId": "x", "name": "X", "users": [user]}])
         said = error_of(town.propose(content), 400, 2008, "cannot be read by the service")
         assert said.startswith(f"people[0].users[0].{name}: ")
-    for body in ({}, {"file": []}, {"file": "organisation: {}"}, {"file": {}, "message": 5}, {"file": {}, "dryRun": 1}):
+    bodies: tuple[dict[str, Any], ...] = ({}, {"file": []}, {"file": "organisation: {}"}, {"file": {}, "message": 5})
+    for body in (*bodies, {"file": {}, "dryRun": 1}):
         answer = town.http.post(CHANGES, json=body, headers=town.headers(ADA))
         error_of(answer, 400, 2008)
-    many = [{"id": number, "mobile": f"9{number:09d}"} for number in range(2, 30_000)]
-    error_of(town.propose(town.part(members=many)), 413, 2904)
+    many = [{"id": number, "mobile": f"9{number:09d}"} for number in range(2, 5003)]
+    error_of(town.propose(town.part(members=many)), 400, 2008, "propose them in several files")
+    error_of(town.propose(town.part(), message="x" * 2**20), 413, 2904)
     assert town.guarded() == before
     assert town.rows("SELECT count(*) FROM request WHERE org_id = $1")[0][0] == requests
 
@@ -329,7 +331,9 @@ def test_a_dry_run_leaves_nothing_and_no_change_is_no_proposal(town: Town) -> No
 def test_pages(town: Town) -> None:
     made = [town.proposed(town.part(policy={"approvals": number}))["id"] for number in range(2, 7)]
     town.decide(made[0], "rejected")
-    found, cursor, sizes = [], "", []
+    found: list[str] = []
+    sizes: list[int] = []
+    cursor: str | None = ""
     while cursor is not None:
         page = town.page(limit=2, cursor=cursor).json()
         found += [each["id"] for each in page["data"]]

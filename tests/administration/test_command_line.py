@@ -26,10 +26,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
 
     def command(*arguments: str, said: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["counterfoil", *arguments])
         monkeypatch.setattr("sys.stdin", io.StringIO(said))
         with pytest.raises(SystemExit) as ended:
-            main()
+            main(arguments)
         out, err = capsys.readouterr()
         code = ended.value.code
         return (1, out, err + code) if isinstance(code, str) else (int(code or 0), out, err)

@@ -75,17 +75,18 @@ def test_many_calls_at_once_never_pass_the_cap(capped: Town) -> None:
 
 def test_without_caps_there_is_no_right_under_dual_control(make_town: Callable[..., Town]) -> None:
     town = make_town()
-    for caps in ({}, {"directCapPerCall": 1}, {"directCapPerDay": 1}):
+    incomplete: tuple[dict[str, int], ...] = ({}, {"directCapPerCall": 1}, {"directCapPerDay": 1})
+    for caps in incomplete:
         error_of(town.propose(town.part(credentials=[box(town, **caps)])), 400, 2008, "needs directCapPerCall")
-    for caps, said in (
+    for wrong, said in (
         ({"directCapPerCall": 2, "directCapPerDay": 1}, "must not be above directCapPerDay"),
         ({"directCapPerCall": 0, "directCapPerDay": 1}, "directCapPerCall"),
         ({"rights": [], **POINTS}, "which is not in rights"),
     ):
-        error_of(town.propose(town.part(credentials=[box(town) | caps])), 400, 2008, said)
+        error_of(town.propose(town.part(credentials=[box(town) | wrong])), 400, 2008, said)
 
 
-def organisation(control: str, **caps: int) -> Organisation:
+def organisation(control: str, **caps: Any) -> Organisation:
     credential = Credential("ind.1", 9, "hash", rights=("CanMovePointsDirectly",), **caps)
     return builders.organisation(control=control, credentials={"ind.1": credential})
 

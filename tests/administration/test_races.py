@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from counterfoil.application import admin_changes, ids
+from counterfoil.application.requests import Stale
 from counterfoil.domain.access import Actor
 from counterfoil.domain.admin_changes import AdminChange, DecideChange, Propose
 from counterfoil.domain.organisations import Organisation
@@ -121,7 +122,7 @@ async def proposal(pool: Any, organisation: Organisation) -> Propose:
     content = f"organisation: {{id: {ORG}, name: Town, timeZone: UTC, countryCode: 91, control: dual}}\n"
     content += "members: [{id: 1, lots: [{reference: gift, points: 5, awardedAt: 2024-01-01}]}]\n"
     difference = await admin_changes.difference_from(pool, organisation, content.encode())
-    assert not isinstance(difference, admin_changes.Stale)
+    assert not isinstance(difference, Stale)
     return Propose(ids.uuid7(), actor(organisation, ADA), difference, organisation.version, "", ids.salt())
 
 
@@ -139,7 +140,7 @@ async def test_what_was_committed_is_found_again(database_url: str) -> None:
     assert (again.state, again.decisions, again.digest) == (decided.state, decided.decisions, decided.digest)
     rows = "SELECT o.version, m.available FROM organisation o JOIN member m USING (org_id)"
     async with database.acquire(pool) as connection:
-        assert tuple(await connection.fetchrow(rows)) == (2, 1_005_000)
+        assert [tuple(row) for row in await connection.fetch(rows)] == [(2, 1_005_000)]
         events = "SELECT count(*) FROM event WHERE subject_id = $1"
         assert await connection.fetchval(events, command.request_id) == 2
     await pool.close()
@@ -156,7 +157,7 @@ async def test_a_stale_snapshot_decides_nothing(database_url: str) -> None:
         await proposal_again(command),
         DecideChange(ids.uuid7(), actor(organisation, BEN), command.request_id, "approved", "", ids.salt()),
     ):
-        assert await run(pool, organisation, each) == admin_changes.Stale(2)
+        assert await run(pool, organisation, each) == Stale(2)
     await pool.close()
 
 

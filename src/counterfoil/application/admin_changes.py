@@ -29,6 +29,7 @@ from counterfoil.storage.database import Pool, Tx, acquire
 __all__ = ["ChangePage", "Stored", "administer", "difference_from", "find_change", "list_changes", "proposed"]
 
 PASSWORDS_MAX: Final = 100  # each takes 20 ms of a core
+MEMBERS_MAX: Final = 5_000  # nobody reads more lines than that before approving them
 _NO_SOURCES: Final = PasswordSources({}, Path(), None)
 
 Outcome = AdminChange | Stale | Refusal
@@ -59,6 +60,8 @@ def _not_from_here(file: OrganisationFile) -> list[Problem]:
         for path, password in passwords.items()
         if password.source in names
     ]
+    if len(file.members) > MEMBERS_MAX:
+        found.append(Problem("members", f"are {len(file.members)}, over {MEMBERS_MAX}: propose them in several files"))
     if len(passwords) > PASSWORDS_MAX:
         found.append(Problem("", f"has {len(passwords)} passwords, over {PASSWORDS_MAX}: propose it in parts"))
     return found

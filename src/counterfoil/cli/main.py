@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 
 from cyclopts import App
@@ -37,10 +38,10 @@ _EXPECTED = (CannotServe, EmbeddedError, KeysUnusable, MigrationError, RemoteErr
 _FILE_ERRORS = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EROFS)
 
 
-def main() -> None:
-    """Run the command of this process."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command of this process, or the one that is given."""
     try:
-        app()
+        app(arguments)
     except KeyboardInterrupt:
         sys.exit(130)
     except _EXPECTED as error:
