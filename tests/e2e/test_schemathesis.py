@@ -19,9 +19,16 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 from schemathesis.core.result import Ok
 
+from tests.administration.town import BEN, Town
 from tests.contract.serving import Serve, broken_rules, fetch
 from tests.contract.shop import BOTH, CHECKER, HOST, TILL, Member, Shop
 
+ADMINISTRATION = (
+    "POST /counterfoil/v1/admin-changes",
+    "GET /counterfoil/v1/admin-changes",
+    "GET /counterfoil/v1/admin-changes/{change_id}",
+    "POST /counterfoil/v1/admin-changes/{change_id}/decisions",
+)
 OPERATIONS = (
     "POST /api_gateway/v2/request-workflow/{request_type}",
     "PUT /api_gateway/v2/request-workflow/{request_type}",
@@ -35,6 +42,7 @@ OPERATIONS = (
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",
+    *ADMINISTRATION,
 )
 NOTHING_TO_GET_WRONG = ("GET /healthz", "GET /readyz", "GET /metrics")
 # What is good by the schema may still name a unit, a host or a request that is not there (2007, 2008); and the check
@@ -114,6 +122,24 @@ def test_good_answers_are_as_described(serve: Serve, shop: Shop, label: str) -> 
     headers = headers_of(shop, caller) if not label.startswith("PUT") else shop.headers(CHECKER)
     statuses = run(serve, label, headers, examples=12, fill=fill)
     assert 200 in statuses, statuses
+
+
+@pytest.mark.parametrize("label", ADMINISTRATION)
+def test_as_described_to_an_administrator(serve: Serve, label: str) -> None:
+    """Good and bad data for an organisation under dual control, and calls that succeed."""
+    with serve.client() as http:
+        town = Town(serve, http, 960_000 + ADMINISTRATION.index(label)).open()
+        pending = town.proposed(town.part(policy={"approvals": 2}))["id"]
+
+        def fill(case: Any) -> None:
+            if "change_id" in (case.path_parameters or {}):
+                case.path_parameters["change_id"] = pending
+            if isinstance(case.body, dict) and "file" in case.body:
+                case.body["file"] = town.part(programme={"id": 1, "name": "Stars"})
+            case.query = {}
+
+        run(serve, label, town.headers(BEN), examples=8)
+        assert 200 in run(serve, label, town.headers(BEN), examples=4, fill=fill)
 
 
 def _fill_body(shop: Shop, body: dict[str, Any]) -> None:
