@@ -269,6 +269,23 @@ def test_passwords_travel_and_rest_as_hashes_only(town: Town) -> None:
     assert town.token(MIA, secret)
 
 
+def test_a_password_arrives_as_it_was_sent(town: Town) -> None:
+    """Texts that JSON and YAML see differently are the same text in the end."""
+    secret = "a\u2028b\x85c\x7f\ufeff 1_0: - #'\"\\ \t\U0001f600 "
+    town.change(town.person(MIA, password=secret))
+    assert town.token(MIA, secret)
+
+
+def test_a_login_that_went_elsewhere_meanwhile(make_town: Callable[..., Town]) -> None:
+    town, other = make_town(), make_town()
+    credential = {"login": f"wanted.{town.org_id}", "id": 2, "password": "pw of it"}
+    change_id = town.proposed(town.part(credentials=[credential]))["id"]
+    other.change(other.part(credentials=[credential]))
+    before = town.guarded()
+    error_of(town.decide(change_id), 412, 2902, "belongs to another organisation")
+    assert town.guarded() == before
+
+
 def test_a_file_that_cannot_work_leaves_nothing(town: Town) -> None:
     before = town.guarded()
     requests = town.rows("SELECT count(*) FROM request WHERE org_id = $1")[0][0]

@@ -20,6 +20,7 @@ from counterfoil.storage import database
 from tests import builders
 from tests.administration.town import ADA, BEN, CAL, CLEO, ZONE, Town, grant
 from tests.contract.shop import apply_document
+from tests.storage.test_privileges import role_url  # noqa: F401 - a fixture
 
 
 def at_once(*calls: Any) -> list[Any]:
@@ -41,7 +42,7 @@ def codes(answers: list[Any]) -> list[int]:
 def test_two_administrators_decide_the_same_change_once(town: Town) -> None:
     for name in (ADA, BEN, CLEO):
         town.token(name)
-    for number in range(6):
+    for number in range(4):
         change_id = town.proposed(town.part(policy={"approvals": 2 + number}))["id"]
         verdict = "rejected" if number % 2 else "approved"
         before = town.version()
@@ -119,16 +120,24 @@ async def run(pool: Any, organisation: Organisation, command: Propose | DecideCh
 
 
 async def proposal(pool: Any, organisation: Organisation) -> Propose:
-    content = f"organisation: {{id: {ORG}, name: Town, timeZone: UTC, countryCode: 91, control: dual}}\n"
-    content += "members: [{id: 1, lots: [{reference: gift, points: 5, awardedAt: 2024-01-01}]}]\n"
-    difference = await admin_changes.difference_from(pool, organisation, content.encode())
+    gift = {"reference": "gift", "points": 5, "awardedAt": "2024-01-01"}
+    content = {
+        "organisation": {"id": ORG, "name": "Town", "timeZone": "UTC", "countryCode": 91, "control": "dual"},
+        "members": [{"id": 1, "lots": [gift]}],
+        "credentials": [{"login": "box", "id": 2, "password": "box", "rights": ["CanMovePointsDirectly"],
+                         "directCapPerCall": 1, "directCapPerDay": 1}],
+    }  # fmt: skip
+    difference = await admin_changes.difference_from(pool, organisation, content)
     assert not isinstance(difference, Stale)
     return Propose(ids.uuid7(), actor(organisation, ADA), difference, organisation.version, "", ids.salt())
 
 
 @pytest.mark.anyio
-async def test_what_was_committed_is_found_again(database_url: str) -> None:
+async def test_what_was_committed_is_found_again(database_url: str, role_url: str) -> None:  # noqa: F811 - the fixture
+    """As the application's own role, which may do all that this needs."""
     pool, organisation = await prepared(database_url)
+    await pool.close()
+    pool = await database.open_pool(role_url, size=2)
     command = await proposal(pool, organisation)
     first = await run(pool, organisation, command)
     assert isinstance(first, AdminChange)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
+
+import msgspec
 
 from counterfoil.application import administration, ids, organisation_files
 from counterfoil.application.administration import CannotApply, PasswordSources
@@ -30,14 +33,16 @@ __all__ = ["ChangePage", "Stored", "administer", "difference_from", "find_change
 
 PASSWORDS_MAX: Final = 100  # each takes 20 ms of a core
 MEMBERS_MAX: Final = 5_000  # nobody reads more lines than that before approving them
+_NOT_YAML: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 _NO_SOURCES: Final = PasswordSources({}, Path(), None)
 
 Outcome = AdminChange | Stale | Refusal
 
 
-async def difference_from(pool: Pool, organisation: Organisation, content: bytes) -> Difference | Stale:
+async def difference_from(pool: Pool, organisation: Organisation, content: Mapping[str, Any]) -> Difference | Stale:
     """What a file would change, worked out without a lock; raises CannotApply with all that is wrong with it."""
-    draft = await asyncio.to_thread(organisation_files.read, content)
+    draft = await asyncio.to_thread(organisation_files.read, _as_yaml(content))
     if draft.file is None:
         raise CannotApply(draft.problems)
     if draft.file.settings.org_id != organisation.org_id:
@@ -49,6 +54,12 @@ async def difference_from(pool: Pool, organisation: Organisation, content: bytes
     if current.version != organisation.version:
         return Stale(current.version)
     return await administration.difference_of(draft.file, current, secrets, now, [*draft.problems, *elsewhere])
+
+
+def _as_yaml(content: Mapping[str, Any]) -> bytes:
+    """JSON is YAML, but for characters inside of texts that YAML does not take or takes for the end of a line."""
+    text = _encode(content).decode()
+    return _NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def _not_from_here(file: OrganisationFile) -> list[Problem]:

@@ -50,7 +50,8 @@ def may_administer(organisation: Organisation, actor: Actor, now: datetime) -> N
 def why_not_administer(organisation: Organisation, person_id: str, now: datetime) -> NotPermitted | None:
     """The reason why this person's part in a change does not count now; None when it does."""
     person = organisation.people.get(person_id)
-    if person is None or not person.active or not organisation.is_administrator(person_id, now):
+    entitled = person_id in organisation.people_with_user and organisation.is_administrator(person_id, now)
+    if person is None or not entitled:
         return NotPermitted(f"{person_id} does not administer this organisation any more")
     return access.suspension(person, now)
 

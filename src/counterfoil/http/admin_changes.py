@@ -160,7 +160,7 @@ async def propose(context: Context, call: Call) -> Answer:
     return await answer_fresh(context, call, attempt)
 
 
-async def _difference(context: Context, organisation: Organisation, content: bytes) -> Difference | Stale:
+async def _difference(context: Context, organisation: Organisation, content: dict[str, Any]) -> Difference | Stale:
     try:
         return await admin_changes.difference_from(context.pool, organisation, content)
     except CannotApply as refused:
@@ -168,14 +168,14 @@ async def _difference(context: Context, organisation: Organisation, content: byt
         raise FileRefused(str(refused), "file", problems=problems) from None
 
 
-def _proposal(body: bytes) -> tuple[bytes, str, bool]:
+def _proposal(body: bytes) -> tuple[dict[str, Any], str, bool]:
     sent = wire.json_object(body)
     if not isinstance(sent.get("file"), dict):
         raise InvalidPayload("file must be an organisation file as a JSON object", "file")
     dry_run = sent.get("dryRun") or False
     if not isinstance(dry_run, bool):
         raise InvalidPayload("dryRun must be true or false", "dryRun")
-    return wire.encode(sent["file"]), _message(sent), dry_run
+    return sent["file"], _message(sent), dry_run
 
 
 def _message(sent: dict[str, Any]) -> str:
