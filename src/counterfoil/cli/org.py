@@ -16,9 +16,11 @@ from rich.text import Text
 
 from counterfoil.application import administration
 from counterfoil.application.administration import CannotApply, PasswordSources
+from counterfoil.application.keys import load_keys, load_or_create_keys
 from counterfoil.application.organisation_files import Draft, read
 from counterfoil.domain.organisation_changes import Difference, describe
 from counterfoil.domain.payloads import points_text
+from counterfoil.http.app import RESOURCES
 from counterfoil.settings import Settings, WrongSetting, load_settings
 from counterfoil.storage import embedded, migrations
 from counterfoil.storage.database import BLOCKED, CLASH, LOST
@@ -46,7 +48,7 @@ def apply(file: Path, *, dry_run: bool = False) -> int:
         Print the differences only, and change nothing.
     """
     try:
-        draft = read(file.read_bytes())
+        draft = read(file.read_bytes(), RESOURCES)
     except OSError as error:
         return _fail(f"{file}: cannot be read: {error.strerror}")
     try:
@@ -71,8 +73,12 @@ def _explain(error: Exception) -> str:
 def _apply(file: Path, draft: Draft, *, dry_run: bool) -> Difference:
     if draft.file is None:
         raise CannotApply(draft.problems)
-    sources = PasswordSources(os.environ, file.parent, _ask if sys.stdin.isatty() else None)
-    with _database(load_settings(os.environ)) as url:
+    settings = load_settings(os.environ)
+    # The embedded database has its keys beside it; those of another one must be the service's.
+    open_keys = load_keys if settings.database_url else load_or_create_keys
+    ask = _ask if sys.stdin.isatty() else None
+    sources = PasswordSources(os.environ, file.parent, ask, lambda: open_keys(settings.keys_path))
+    with _database(settings) as url:
         return asyncio.run(administration.apply_to(url, draft, sources, operator=_operator(), dry_run=dry_run))
 
 

@@ -47,6 +47,7 @@ class OrgUnit:
     concept_parent_id: int | None = None
     store_id: int | None = None
     active: bool = True
+    external_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,10 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """An authenticated caller: the calling system and, where a user token came along, the person's user."""
+    """An authenticated caller: the calling system and, where a user token came along, the person's user.
+
+    `attributed_to` is another unit that the system calls for. It names, and never adds a right.
+    """
 
     org_id: int
     organisation_version: int
@@ -84,6 +88,14 @@ class Actor:
     user_id: int
     user_name: str
     has_user: bool
+    attributed_to: int | None = None
+
+    @property
+    def origin(self) -> dict[str, str | int]:
+        """What the audit trail says about where a call came from."""
+        if self.attributed_to is None:
+            return {"login": self.login}
+        return {"login": self.login, "attributedTo": self.attributed_to}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from starlette.routing import compile_path
 
+from counterfoil.application.access_tokens import AccessTokens
 from counterfoil.application.callers import Callers
 from counterfoil.application.group_commit import GroupCommit
 from counterfoil.application.keys import Keyring
@@ -21,7 +22,7 @@ from counterfoil.domain.redemptions import Redeem
 from counterfoil.domain.refusals import InvalidPayload, Refusal, UnknownPath, WrongMethod
 from counterfoil.domain.requests import Decide, Submit
 
-Family = Literal["contract", "v1", "v2", "own"]
+Family = Literal["contract", "v1", "v2", "own", "oauth"]
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 # A second one of these could mean another caller than the first one to some proxy on the way.
@@ -32,7 +33,13 @@ SINGLE_HEADERS = frozenset(
         b"content-type",
         b"idempotency-key",
         b"if-match",
+        b"x-cap-api-attribution-entity-code",
+        b"x-cap-api-attribution-entity-type",
+        b"x-cap-api-attribution-lookup",
+        b"x-cap-api-attribution-lookup-type",
+        b"x-cap-api-attribution-till-code",
         b"x-cap-api-auth-org-id",
+        b"x-cap-api-oauth-token",
         b"x-cap-ui-auth-token",
     }
 )
@@ -49,6 +56,9 @@ class Call:
     body: bytes
     correlation_id: str
     client_address: str
+    # Of the endpoint that it is for: what access groups name.
+    label: str
+    family: Family
 
     def header(self, name: str) -> str | None:
         """The header of this lower-case name, None if it was not sent."""
@@ -81,6 +91,7 @@ class Context:
     keyring: Keyring
     organisations: Organisations
     callers: Callers
+    access_tokens: AccessTokens
     submissions: GroupCommit[Submit, SubmitOutcome]
     decisions: GroupCommit[Decide, DecideOutcome]
     redemptions: GroupCommit[Redeem, RedeemOutcome]
@@ -194,4 +205,6 @@ def family_of(path: str) -> Family:
     """Whose error body a path without an endpoint gets."""
     if path.startswith("/v1.1/"):
         return "v1"
+    if path.startswith("/v3/oauth/"):
+        return "oauth"
     return "own" if path.startswith("/counterfoil/") else "contract"
