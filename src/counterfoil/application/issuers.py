@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
@@ -86,7 +87,9 @@ def _listed(algorithm: str, kind: str, told: str) -> list[dict[str, Any]]:
 
 def _imported(kind: str, told: str | dict[str, Any]) -> RSAKey | ECKey:
     try:
-        key = _KINDS[kind].import_key(told)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the library only warns about is refused below
+            key = _KINDS[kind].import_key(told)
         is_private = key.is_private
         bits = key.raw_value.key_size if isinstance(key, RSAKey) else RSA_BITS_MIN
         curve = key.curve_name if isinstance(key, ECKey) else "P-256"

@@ -15,6 +15,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
@@ -129,9 +130,10 @@ def rotate_signing_key(path: Path, *, now: int, signs_from: int, drop_old: bool)
         fcntl.flock(folder, fcntl.LOCK_EX)  # of two rotations at once, the second reads what the first has written
         keys = _read(path)
         new = _new_signing_key(signs_from)
-        later = [each.signs_from for each in keys.signing[1:]] + [signs_from]
-        kept = [each for each, ends in zip(keys.signing, later, strict=True) if ends + TOKEN_SECONDS_MAX > now]
-        keys.signing = [new] if drop_old else [*(each for each in kept if each.signs_from < signs_from), new]
+        earlier = [each for each in keys.signing if each.signs_from < signs_from and not drop_old]
+        keys.signing = [
+            each for each, following in pairwise([*earlier, new]) if following.signs_from + TOKEN_SECONDS_MAX > now
+        ] + [new]
         _write(path, keys, os.replace)
     finally:
         os.close(folder)
