@@ -89,7 +89,7 @@ def test_it_has_the_contracts_claims(made: Path) -> None:
 
 def test_whoever_has_the_published_keys_can_verify(made: Path) -> None:
     issuer = Issuer(made)
-    published = issuer.tokens.published(TICKS)
+    published: Any = issuer.tokens.published(TICKS)
     assert {name for key in published["keys"] for name in key} == {"kty", "n", "e", "kid", "use", "alg"}
     keys = KeySet.import_key_set(published)
     assert json.loads(jws.deserialize_compact(issuer.issue(), keys, ["RS256"]).payload)["client_id"] == "client"
