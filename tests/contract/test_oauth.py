@@ -386,7 +386,7 @@ def ask(shop: Shop, endpoint: Endpoint, headers: dict[str, str]) -> httpx.Respon
     path = endpoint.path.replace("{request_type}", "POINTS-REDEMPTION").replace("{customer_id}", "1")
     path = re.sub(r"\{\w+\}", "d9df3b65-62a7-11ee-aa6d-0aaee4e533d2", path)
     query = {"identifierName": "mobile", "identifierValue": "1"} if "lookup" in path else {}
-    body = {} if endpoint.request is not None else None
+    body: dict[str, Any] | None = {} if endpoint.request is not None else None
     return shop.http.request(endpoint.method, path, params=query, json=body, headers=headers)
 
 

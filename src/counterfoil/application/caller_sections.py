@@ -138,7 +138,7 @@ def issuers(top: Fields, passwords: dict[str, Password]) -> Iterator[tuple[str, 
                 audience=fields.text("audience", required=False) or None,
             ),
         )
-        _source(fields, passwords, right, KEY_BYTES_MAX)
+        _source(fields, passwords, (*right, *wrong), KEY_BYTES_MAX)
 
 
 def _source(fields: Fields, passwords: dict[str, Password], names: Collection[str], bytes_max: int) -> None:
