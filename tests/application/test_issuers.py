@@ -102,6 +102,14 @@ def test_a_secret(keyring: Keyring) -> None:
     assert stored_secret(issuer("HS256"), SECRET + "2", sealed, ORG, lambda: keyring) != sealed
 
 
+def test_a_secret_is_sealed_anew_when_the_keys_were_lost(keyring: Keyring, tmp_path: Path) -> None:
+    sealed = stored_secret(issuer("HS256"), SECRET, "", ORG, lambda: keyring)
+    other = load_or_create_keys(tmp_path / "other.json")
+    again = stored_secret(issuer("HS256"), SECRET, sealed, ORG, lambda: other)
+    verify = trusting(other, issuer("HS256", keys=again))
+    assert verify(token(OctKey.import_key(SECRET.encode()), "HS256")) is not None
+
+
 @pytest.mark.parametrize(
     ("algorithm", "word", "told", "why"),
     [

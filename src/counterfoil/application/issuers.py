@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import msgspec
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
-from counterfoil.application.keys import Keyring
+from counterfoil.application.keys import Keyring, KeysUnusable
 from counterfoil.application.signatures import CLOCK_SKEW_SECONDS, VerifyingKey, read_header, verified_payload
 from counterfoil.domain.callers import ALGORITHMS, SECRET_ALGORITHM, TrustedIssuer
 from counterfoil.domain.identities import Identity
@@ -41,8 +42,9 @@ def stored_secret(
     if keyring is None:
         raise UnusableKey("cannot be stored: there is no keys file here to seal it with")
     ring = keyring()
-    if known and _opened(issuer.issuer, known, org_id, ring) == told:
-        return known
+    with suppress(KeysUnusable):  # sealed with a key that was lost: sealed anew
+        if known and _opened(issuer.issuer, known, org_id, ring) == told:
+            return known
     return ring.seal(org_id, _NO_REQUEST, _name(issuer.issuer), told).hex()
 
 
