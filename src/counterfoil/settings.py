@@ -139,6 +139,14 @@ class Settings:
             lambda value: _path(value) if value else None,
         ),
     )
+    oauth_seconds_max: int = field(
+        default=3600,
+        metadata=_read(
+            "COUNTERFOIL_OAUTH_SECONDS_MAX",
+            "longest life of an OAuth access token, seconds",
+            _whole(60, 30 * 24 * 3600),
+        ),
+    )
     log_level: str = field(
         default="info", metadata=_read("COUNTERFOIL_LOG_LEVEL", "debug, info, warning or error", _log_level)
     )

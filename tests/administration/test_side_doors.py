@@ -27,7 +27,7 @@ READ: Final = "changes nothing"
 REQUEST: Final = "makes a request, which waits for another person"
 DECIDE: Final = "decides what another person has requested"
 DIRECT: Final = "needs CanMovePointsDirectly, which has caps"
-SIGN_IN: Final = "makes a token for who knows the password"
+SIGN_IN: Final = "makes a token for who knows the password or the secret"
 
 ROUTES: Final = {
     "POST /api_gateway/v2/request-workflow/{request_type}": REQUEST,
@@ -37,6 +37,8 @@ ROUTES: Final = {
     "POST /v1.1/points/redeem": DIRECT,
     "GET /v2/customers/lookup/points/balance": READ,
     "GET /v2/customers/{customer_id}/points/balance": READ,
+    "POST /v3/oauth/token/generate": SIGN_IN,
+    "GET /.well-known/jwks.json": READ,
     "POST /counterfoil/v1/ui-token": SIGN_IN,
     "GET /counterfoil/v1/requests/{request_id}/events": READ,
     "POST /counterfoil/v1/admin-changes": REQUEST,
@@ -57,6 +59,7 @@ COMMANDS: Final = {
     "counterfoil serve": OPERATOR,
     "counterfoil migrate": OPERATOR,
     "counterfoil keys create": OPERATOR,
+    "counterfoil keys rotate": OPERATOR,
     "counterfoil org apply": SINGLE,
     "counterfoil login": PERSON,
     "counterfoil logout": PERSON,
@@ -69,6 +72,7 @@ COMMANDS: Final = {
 # Where the code of a command that acts for a person is, by its first word.
 MODULES: Final = {"login": ["login", "remote"], "logout": ["login", "remote"], "admin": ["admin", "remote"]}
 
+GUESS: Final = "a secret that only its owner knows of"
 REDEEM: Final = {"root": {"redeem": {"points_redeemed": "10", "customer": {"mobile": "9000000001"}}}}
 
 
@@ -77,6 +81,21 @@ def greedy(town: Town) -> dict[str, Any]:
     return town.with_grants(*(grant(each, "CanMakeRequest", type="POINTS-REDEMPTION") for each in PEOPLE)) | {
         "policy": {"approvals": 1},
         "programme": {"id": 1, "name": "Mine", "currencyPerPoint": "2"},
+        "oauthClients": [
+            {
+                "key": f"mine.{town.org_id}",
+                "id": 700,
+                "person": ADA,
+                "secret": GUESS,
+                "rights": ["CanMovePointsDirectly"],
+                "directCapPerCall": 5,
+                "directCapPerDay": 5,
+            }
+        ],
+        "accessGroups": [{"name": "mine", "resources": ["own"]}],
+        "uiTokenIssuers": [
+            {"issuer": "mine", "algorithm": "HS256", "secret": GUESS, "userIdClaim": "id", "organisationClaim": "org"}
+        ],
         "members": [{"id": 1, "lots": [{"reference": "mine", "points": 5, "awardedAt": "2024-01-01"}]}],
     }
 
@@ -95,6 +114,8 @@ def what_to_send(town: Town, label: str, made: list[str]) -> Iterator[tuple[str,
                 yield from ((kind, decision(each)) for each in made)
         case "POST /v1.1/points/redeem":
             yield "", REDEEM
+        case "POST /v3/oauth/token/generate":
+            yield "", {"key": f"mine.{town.org_id}", "secret": GUESS}
         case "POST /counterfoil/v1/ui-token":
             yield "", {"orgId": town.org_id, "userName": f"{ADA}@example.com", "password": "a guess"}
         case "POST /counterfoil/v1/admin-changes":
@@ -210,7 +231,12 @@ def test_the_operators_commands_change_no_organisation(
     before = town.guarded()
     file = write(tmp_path / "greedy.yaml", greedy(town))
     # The service itself has run all the time.
-    arguments = {"counterfoil migrate": (), "counterfoil keys create": (), "counterfoil org apply": (file,)}
+    arguments: dict[str, tuple[str, ...]] = {
+        "counterfoil migrate": (),
+        "counterfoil keys create": (),
+        "counterfoil keys rotate": (),
+        "counterfoil org apply": (file,),
+    }
     assert {*arguments, "counterfoil serve"} == {name for name, kind in COMMANDS.items() if kind in (OPERATOR, SINGLE)}
     for name, more in arguments.items():
         code, out, err = run(*name.split()[1:], *more)

@@ -22,6 +22,7 @@ RIGHTS = {ADA: "CanAdminister", BEN: "CanAdminister", CLEO: "CanAdminister", MIA
 GUARDED = (
     "organisation", "org_unit", "person", "app_user", "credential", "access_grant", "host", "policy", "programme",
     "member", "member_identifier", "lot", "journal", "posting", "redemption", "directory", "direct_use",
+    "access_group", "ui_token_issuer",
 )  # fmt: skip
 
 

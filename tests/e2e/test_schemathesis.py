@@ -37,14 +37,16 @@ OPERATIONS = (
     "POST /v1.1/points/redeem",
     "GET /v2/customers/lookup/points/balance",
     "GET /v2/customers/{customer_id}/points/balance",
+    "POST /v3/oauth/token/generate",
     "POST /counterfoil/v1/ui-token",
     "GET /counterfoil/v1/requests/{request_id}/events",
+    "GET /.well-known/jwks.json",
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",
     *ADMINISTRATION,
 )
-NOTHING_TO_GET_WRONG = ("GET /healthz", "GET /readyz", "GET /metrics")
+NOTHING_TO_GET_WRONG = ("GET /.well-known/jwks.json", "GET /healthz", "GET /readyz", "GET /metrics")
 # What is good by the schema may still name a unit, a host or a request that is not there (2007, 2008); and the check
 # of ignored credentials takes the 429 of the throttle for a hole: test_callers.py tests both by hand.
 NOT_FOR_US = ("positive_data_acceptance", "ignored_auth")
@@ -75,7 +77,10 @@ def serve(server: Any) -> Iterator[Serve]:
 @pytest.fixture(scope="module")
 def shop(serve: Serve) -> Iterator[Shop]:
     with serve.client() as http:
-        yield Shop(serve, http, 950_000, "till.95", members=[Member(5_000_000, "9988776655", 10**9)]).open()
+        shop = Shop(serve, http, 950_000, "till.95", members=[Member(5_000_000, "9988776655", 10**9)]).open()
+        shop.client("app")
+        shop.apply()
+        yield shop
 
 
 def headers_of(shop: Shop, caller: str) -> dict[str, str]:
@@ -98,12 +103,12 @@ def test_as_described(serve: Serve, shop: Shop, label: str, caller: str) -> None
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("label", OPERATIONS[:9])
+@pytest.mark.parametrize("label", OPERATIONS[:10])
 def test_as_described_at_length(serve: Serve, shop: Shop, label: str) -> None:
     run(serve, label, headers_of(shop, "maker"), examples=150)
 
 
-@pytest.mark.parametrize("label", OPERATIONS[:9])
+@pytest.mark.parametrize("label", OPERATIONS[:10])
 def test_good_answers_are_as_described(serve: Serve, shop: Shop, label: str) -> None:
     """The same with the names of what is really there put in, so that the calls succeed."""
     pending = shop.create(shop.body(shop.members[0]))["requestId"]
@@ -154,6 +159,8 @@ def _fill_body(shop: Shop, body: dict[str, Any]) -> None:
         (redeem[0] if isinstance(redeem, list) else redeem)["customer"] = {"mobile": "9988776655"}
     elif "requestId" in body:
         body["requestId"] = shop.create(shop.body(shop.members[0]))["requestId"]
+    elif "secret" in body:
+        body |= {"key": f"app.{shop.org_id}", "secret": shop.secret(f"app.{shop.org_id}")}
     elif "userName" in body:
         body |= {"orgId": shop.org_id, "userName": CHECKER, "password": f"{shop.password}-{CHECKER}"}
 

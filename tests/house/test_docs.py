@@ -24,7 +24,7 @@ from cyclopts import App
 from prometheus_client import CollectorRegistry
 
 from counterfoil import telemetry
-from counterfoil.application import organisation_files
+from counterfoil.application import caller_sections, organisation_files
 from counterfoil.cli import demo
 from counterfoil.cli.main import app
 from counterfoil.domain.access import UnitKind
@@ -263,6 +263,9 @@ def test_every_field_of_an_organisation_file() -> None:
         "units": {name for kind in UnitKind for name in organisation_files.UNITS[kind]},
         "people": {*organisation_files.PERSON, *organisation_files.USER},
         "credentials": {*organisation_files.CREDENTIAL},
+        "oauthClients": {*caller_sections.OAUTH_CLIENT},
+        "accessGroups": {*caller_sections.ACCESS_GROUP},
+        "uiTokenIssuers": {*caller_sections.ISSUER},
         "grants": {*organisation_files.GRANT},
         "hosts": {*organisation_files.HOST},
         "policy": {*organisation_files.POLICY},

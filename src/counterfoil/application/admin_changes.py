@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ import msgspec
 
 from counterfoil.application import administration, ids, organisation_files
 from counterfoil.application.administration import CannotApply, PasswordSources
+from counterfoil.application.keys import Keyring
 from counterfoil.application.requests import Stale, is_current
 from counterfoil.domain import admin_changes as rules
 from counterfoil.domain import dual_control
@@ -40,9 +41,19 @@ _NO_SOURCES: Final = PasswordSources({}, Path(), None)
 Outcome = AdminChange | Stale | Refusal
 
 
-async def difference_from(pool: Pool, organisation: Organisation, content: Mapping[str, Any]) -> Difference | Stale:
-    """What a file would change, worked out without a lock; raises CannotApply with all that is wrong with it."""
-    draft = await asyncio.to_thread(organisation_files.read, _as_yaml(content))
+async def difference_from(
+    pool: Pool,
+    organisation: Organisation,
+    content: Mapping[str, Any],
+    *,
+    resources: Collection[str] | None = None,
+    keyring: Callable[[], Keyring] | None = None,
+) -> Difference | Stale:
+    """What a file would change, worked out without a lock; raises CannotApply with all that is wrong with it.
+
+    `resources` are the calls that an access group may name, `keyring` seals the secrets of trusted issuers.
+    """
+    draft = await asyncio.to_thread(organisation_files.read, _as_yaml(content), resources)
     if draft.file is None:
         raise CannotApply(draft.problems)
     if draft.file.settings.org_id != organisation.org_id:
@@ -53,7 +64,8 @@ async def difference_from(pool: Pool, organisation: Organisation, content: Mappi
         current, now = await stored.load(connection, draft.file, is_new=False)
     if current.version != organisation.version:
         return Stale(current.version)
-    return await administration.difference_of(draft.file, current, secrets, now, [*draft.problems, *elsewhere])
+    found = [*draft.problems, *elsewhere]
+    return await administration.difference_of(draft.file, current, secrets, now, found, keyring)
 
 
 def _as_yaml(content: Mapping[str, Any]) -> bytes:
@@ -65,11 +77,14 @@ def _as_yaml(content: Mapping[str, Any]) -> bytes:
 def _not_from_here(file: OrganisationFile) -> list[Problem]:
     """A service never opens a file or reads a variable because somebody names it."""
     passwords = file.passwords
-    names = {"env": "passwordEnv", "file": "passwordFile", "prompt": "passwordPrompt"}
     found = [
-        Problem(f"{path}.{names[password.source]}", "cannot be read by the service: send password or passwordMd5")
+        Problem(
+            f"{path}.{password.word}{password.source.capitalize()}",
+            f"cannot be read by the service: send {'password or passwordMd5' if is_password else password.word}",
+        )
         for path, password in passwords.items()
-        if password.source in names
+        for is_password in (password.word == "password",)
+        if password.source != "value"
     ]
     if len(file.members) > MEMBERS_MAX:
         found.append(Problem("members", f"are {len(file.members)}, over {MEMBERS_MAX}: propose them in several files"))
@@ -176,7 +191,7 @@ async def _append_decided(
 def _facts(organisation: Organisation, change: AdminChange, actor: Actor) -> dict[str, Any]:
     return {
         "digest": change.digest.hex(),
-        "login": actor.login,
+        **actor.origin,
         "org": organisation.org_id,
         "state": change.state,
     }
@@ -216,7 +231,7 @@ async def _add_refused(
             kind,
             now,
             command.salt,
-            {"code": refusal.code, "login": actor.login, "org": actor.org_id},
+            {"code": refusal.code, **actor.origin, "org": actor.org_id},
             {"actor": f"{actor.person_id} {actor.user_name}"},
         )
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zoneinfo
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from decimal import Decimal
@@ -12,7 +12,7 @@ from typing import Final
 
 import phonenumbers
 
-from counterfoil.application import identifiers
+from counterfoil.application import caller_sections, identifiers
 from counterfoil.application.passwords import SECRET_BYTES_MAX
 from counterfoil.application.yaml_fields import Document, Fields
 from counterfoil.domain.access import Grant, OrgUnit, Right, UnitKind
@@ -29,7 +29,8 @@ from counterfoil.domain.organisations import Credential, Host, Person, Programme
 from counterfoil.domain.payloads import KNOWN_TYPES, parse_hostname
 
 SECTIONS: Final = (
-    "organisation", "units", "people", "credentials", "grants", "hosts", "policy", "programme", "members",
+    "organisation", "units", "people", "credentials", "oauthClients", "accessGroups", "uiTokenIssuers", "grants",
+    "hosts", "policy", "programme", "members",
 )  # fmt: skip
 ORGANISATION: Final = (
     "id", "name", "timeZone", "wireTimeZone", "countryCode", "profile", "control", "echoCredentials",
@@ -37,15 +38,16 @@ ORGANISATION: Final = (
 UNITS: Final[Mapping[UnitKind, tuple[str, ...]]] = {
     UnitKind.ZONE: ("id", "name", "code", "parent", "active"),
     UnitKind.CONCEPT: ("id", "name", "code", "parent", "active"),
-    UnitKind.STORE: ("id", "name", "code", "zone", "concept", "active"),
+    UnitKind.STORE: ("id", "name", "code", "externalIds", "zone", "concept", "active"),
     UnitKind.TILL: ("id", "name", "code", "store", "active"),
 }
 PASSWORDS: Final = ("password", "passwordEnv", "passwordFile", "passwordPrompt")
 MD5: Final = "passwordMd5"
 PERSON: Final = ("staffId", "name", "active", "users")
 USER: Final = ("id", "userName", "active", *PASSWORDS)
-CAPS: Final = ("directCapPerCall", "directCapPerDay")
-CREDENTIAL: Final = ("login", "id", "till", "person", "rights", *CAPS, "active", MD5, *PASSWORDS)
+CREDENTIAL: Final = (
+    "login", "id", "till", "person", "rights", *caller_sections.CAPS, "accessGroup", "active", MD5, *PASSWORDS,
+)  # fmt: skip
 GRANT: Final = ("person", "unit", "right", "type", "pointsMax", "from", "until")
 HOST: Final = ("id", "url", "target")
 POLICY: Final = ("approvals",)
@@ -56,7 +58,6 @@ LOT: Final = ("reference", "points", "awardedAt", "expiresAt")
 IDENTIFIER_LENGTH_MAX: Final = 200
 APPROVALS_MAX: Final = 100
 _MD5_FORM = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_LOGIN = re.compile(r"[^\s:]+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _CURRENCY = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
 _GRANTED: Final = (Right.MAKE, Right.CHECK, Right.ADMINISTER)
@@ -76,8 +77,11 @@ class Draft:
         return self.document.problems
 
 
-def read(content: bytes) -> Draft:
-    """Read a file; nothing is raised, every problem is kept."""
+def read(content: bytes, resources: Collection[str] | None = None) -> Draft:
+    """Read a file; nothing is raised, every problem is kept.
+
+    `resources` are the calls that an access group may name; without them only their form is looked at.
+    """
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -97,9 +101,11 @@ def read(content: bytes) -> Draft:
         units=dict(_units(top)),
         people=dict(_people(top, users, passwords)),
         users=users,
-        credentials=dict(_credentials(top, passwords)),
+        credentials={**dict(_credentials(top, passwords)), **dict(caller_sections.clients(top, passwords))},
         passwords=passwords,
         grants=dict(_grants(top, zone)) if "grants" in top else None,
+        access_groups=dict(caller_sections.access_groups(top, resources)) if "accessGroups" in top else None,
+        issuers=dict(caller_sections.issuers(top, passwords)) if "uiTokenIssuers" in top else None,
         hosts=dict(_hosts(top)) if "hosts" in top else None,
         approvals=_approvals(top),
         programme=_programme(top),
@@ -172,6 +178,7 @@ def _units(top: Fields) -> Iterator[tuple[str, OrgUnit]]:
                     else None,
                     store_id=fields.reference("store", required=True) if kind is UnitKind.TILL else None,
                     active=fields.flag("active", default=True),
+                    external_ids=caller_sections.external_ids(fields) if is_store else (),
                 ),
             )
 
@@ -208,9 +215,7 @@ def _password(fields: Fields, passwords: dict[str, Password]) -> None:
 
 def _credentials(top: Fields, passwords: dict[str, Password]) -> Iterator[tuple[str, Credential]]:
     for fields in top.entries("credentials", CREDENTIAL):
-        login = fields.text("login")
-        if login and not _LOGIN.fullmatch(login):
-            fields.tell("login", "must have no colon and no blank in it")
+        login = caller_sections.login(fields, "login")
         yield (
             fields.path,
             Credential(
@@ -219,19 +224,14 @@ def _credentials(top: Fields, passwords: dict[str, Password]) -> Iterator[tuple[
                 secret_hash="",
                 person_id=fields.text("person", required=False, maximum=100) or None,
                 unit_id=fields.reference("till"),
-                rights=fields.words("rights", (Right.MOVE_DIRECTLY,), _credential_right),
+                rights=caller_sections.rights(fields),
                 active=fields.flag("active", default=True),
-                direct_cap_per_call=fields.points(CAPS[0], required=False),
-                direct_cap_per_day=fields.points(CAPS[1], required=False),
+                direct_cap_per_call=fields.points(caller_sections.CAPS[0], required=False),
+                direct_cap_per_day=fields.points(caller_sections.CAPS[1], required=False),
+                access_group=fields.text("accessGroup", required=False) or None,
             ),
         )
         _password(fields, passwords)
-
-
-def _credential_right(word: str) -> str:
-    if word in _GRANTED:
-        return f"{word} is a person's: put a grant for the credential's person under grants"
-    return f"must be {Right.MOVE_DIRECTLY}, the one right that a calling system has of its own"
 
 
 def _grants(top: Fields, zone: tzinfo) -> Iterator[tuple[str, Grant]]:

@@ -86,7 +86,7 @@ def _redeem_one(
             ledger.now,
             command.salt,
             {
-                "login": command.actor.login,
+                **command.actor.origin,
                 "org": organisation.org_id,
                 "points": points_text(command.asked.points),
                 "redemption": result.outcome.redemption_id,

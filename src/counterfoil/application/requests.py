@@ -200,7 +200,7 @@ def _add_submitted(organisation: Organisation, command: Submit, result: Submitte
                 "digest": request.digest.hex(),
                 "flags": list(request.flags),
                 "host": f"{request.host_id}@{request.host_revision}",
-                "login": command.actor.login,
+                **command.actor.origin,
                 "org": organisation.org_id,
                 "points": points_text(request.points),
                 "policy": policy_revision,
@@ -237,7 +237,7 @@ def _add_refused(
             kind,
             now,
             salt,
-            {"code": refusal.code, "login": actor.login, "org": actor.org_id},
+            {"code": refusal.code, **actor.origin, "org": actor.org_id},
             {"actor": f"{actor.person_id} {actor.user_name}"},
         )
     )
@@ -318,7 +318,7 @@ def _add_decided(organisation: Organisation, command: Decide, result: Decided, c
         "state": request.state,
         "verdict": decision.verdict,
         "voices": len(request.decisions),
-        "login": command.actor.login,
+        **command.actor.origin,
     }
     if outcome is not None:
         facts["code"] = outcome.code

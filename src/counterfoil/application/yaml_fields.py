@@ -233,17 +233,35 @@ class Fields:
         self.tell(name, "must be a day or a time such as 2030-12-31, 2030-12-31T18:00 or 2030-12-31T18:00+05:30")
         return None
 
-    def words(self, name: str, options: Sequence[str], why_not: Callable[[str], str]) -> tuple[str, ...]:
-        """A list of words out of a few, sorted; `why_not` says what to do about another one."""
+    def words(self, name: str, is_known: Callable[[str], bool], why_not: Callable[[str], str]) -> tuple[str, ...]:
+        """A list of known words, sorted; `why_not` says what to do about another one."""
         found: set[str] = set()
         for index, node in enumerate(self._list(name)):
             word = node.value if isinstance(node, yaml.ScalarNode) else "?"
-            if word not in options:
+            if not is_known(word):
                 self.tell(f"{name}[{index}]", why_not(word))
             elif word in found:
                 self.tell(f"{name}[{index}]", f"{word} is there twice: keep one of them")
-            found.add(word)
-        return tuple(sorted(found & set(options)))
+            else:
+                found.add(word)
+        return tuple(sorted(found))
+
+    def plain(self, name: str, *, values_max: int = 1000) -> object:
+        """A nested value as mappings, lists and texts; None where there is none or too much of it."""
+        node = self._nodes.get(name)
+        budget = iter(range(values_max))  # an anchor may stand for itself, or for very much
+
+        def unfold(each: yaml.Node) -> object:
+            next(budget)
+            if isinstance(each, yaml.MappingNode):
+                return {key.value: unfold(value) for key, value in each.value}
+            return [unfold(value) for value in each.value] if isinstance(each, yaml.SequenceNode) else each.value
+
+        try:
+            return None if node is None else unfold(node)
+        except (StopIteration, RecursionError, TypeError):
+            self.tell(name, f"has over {values_max} values in it, or a key that is no text")
+            return None
 
     def section(self, name: str, known: Collection[str]) -> Fields:
         """The fields of a mapping inside this one."""

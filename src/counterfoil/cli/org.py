@@ -16,11 +16,13 @@ from rich.text import Text
 
 from counterfoil.application import administration
 from counterfoil.application.administration import CannotApply, PasswordSources
+from counterfoil.application.keys import load_keys, load_or_create_keys
 from counterfoil.application.organisation_files import Draft, read
 from counterfoil.cli import proposals, remote
 from counterfoil.cli.remote import Session
 from counterfoil.domain.organisation_changes import Difference, describe
 from counterfoil.domain.payloads import points_text
+from counterfoil.http.app import RESOURCES
 from counterfoil.settings import Settings, WrongSetting, load_settings
 from counterfoil.storage import embedded, migrations
 from counterfoil.storage.database import BLOCKED, CLASH, LOST
@@ -51,16 +53,17 @@ def apply(file: Path, *, message: str = "", dry_run: bool = False) -> int:
         Print the differences only, and change nothing.
     """
     try:
-        draft = read(file.read_bytes())
+        draft = read(file.read_bytes(), RESOURCES)
     except OSError as error:
         return _fail(f"{file}: cannot be read: {error.strerror}")
     try:
-        session = _session_of(draft)
+        settings = load_settings(os.environ)
+        session = _session_of(draft, settings)
         if session is not None and draft.file is not None:
-            secrets = administration.resolve_passwords(draft, draft.file, _sources(file))
+            secrets = administration.resolve_passwords(draft, draft.file, _sources(file, settings))
             proposals.propose(session, draft, secrets, message, dry_run=dry_run)
             return 0
-        difference = _apply(file, draft, dry_run=dry_run)
+        difference = _apply(file, draft, settings, dry_run=dry_run)
     except CannotApply as refused:
         return _tell_problems(file, draft, refused)
     except _OUTSIDE as error:
@@ -78,20 +81,24 @@ def _explain(error: Exception) -> str:
     return "somebody else is changing the same organisation: nothing has changed, try again"
 
 
-def _apply(file: Path, draft: Draft, *, dry_run: bool) -> Difference:
+def _apply(file: Path, draft: Draft, settings: Settings, *, dry_run: bool) -> Difference:
     if draft.file is None:
         raise CannotApply(draft.problems)
-    with _database(load_settings(os.environ)) as url:
-        return asyncio.run(administration.apply_to(url, draft, _sources(file), operator=_operator(), dry_run=dry_run))
+    sources = _sources(file, settings)
+    with _database(settings) as url:
+        return asyncio.run(administration.apply_to(url, draft, sources, operator=_operator(), dry_run=dry_run))
 
 
-def _sources(file: Path) -> PasswordSources:
-    return PasswordSources(os.environ, file.parent, _ask if sys.stdin.isatty() else None)
+def _sources(file: Path, settings: Settings) -> PasswordSources:
+    # The embedded database has its keys beside it; those of another one must be the service's.
+    open_keys = load_keys if settings.database_url else load_or_create_keys
+    ask = _ask if sys.stdin.isatty() else None
+    return PasswordSources(os.environ, file.parent, ask, lambda: open_keys(settings.keys_path))
 
 
-def _session_of(draft: Draft) -> Session | None:
+def _session_of(draft: Draft, settings: Settings) -> Session | None:
     """The session of whoever is signed in to the organisation of the file."""
-    session = remote.find(load_settings(os.environ).session_path)
+    session = remote.find(settings.session_path)
     if session is None or draft.file is None or session.org_id != draft.file.settings.org_id:
         return None
     return session

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from rich.console import Console
 from rich.text import Text
 
 from counterfoil.application.administration import CannotApply
-from counterfoil.application.organisation_files import MD5, PASSWORDS, Draft
+from counterfoil.application.organisation_files import MD5, Draft
 from counterfoil.cli import admin
 from counterfoil.cli.remote import Refused, Session
-from counterfoil.domain.organisation_files import Problem
+from counterfoil.domain.organisation_files import OrganisationFile, Problem
 
+_SOURCES: Final = ("", "Env", "File", "Prompt")
 _STEP: Final = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
 
 
@@ -22,7 +23,7 @@ def propose(session: Session, draft: Draft, secrets: Mapping[str, str], message:
     """Send the file and show what it would change; raises CannotApply with what the service says about its fields."""
     if draft.file is None or draft.problems:
         raise CannotApply(draft.problems)
-    content = with_passwords(draft.document.plain(), secrets, draft.file.credentials)
+    content = with_passwords(draft.document.plain(), draft.file, secrets)
     try:
         change = session.call("POST", admin.CHANGES, {"file": content, "message": message, "dryRun": dry_run})["data"]
     except Refused as refused:
@@ -44,24 +45,16 @@ def propose(session: Session, draft: Draft, secrets: Mapping[str, str], message:
     console.print(f"another administrator decides it: counterfoil admin approve {change['id']}", markup=False)
 
 
-def with_passwords(content: Any, secrets: Mapping[str, str], credentials: Collection[str]) -> Any:
-    """The file with each password in it, wherever it came from: the service looks nowhere else."""
-    _without_passwords(content)
-    for path, secret in secrets.items():
+def with_passwords(content: Any, file: OrganisationFile, secrets: Mapping[str, str]) -> Any:
+    """The file with each password, secret and key in it, wherever it came from: the service looks nowhere else."""
+    for path, password in file.passwords.items():
         place = content
         for name, index in _STEP.findall(path):
             place = place[int(index)] if index else place[name]
-        # A calling system's password is known here in the form in which it is sent.
-        place[MD5 if path in credentials else "password"] = secret
+        for name in (MD5, *(f"{password.word}{source}" for source in _SOURCES)):
+            place.pop(name, None)
+        if path in secrets:
+            # A till's password is known here in the form in which it is sent.
+            is_till = path in file.credentials and not file.credentials[path].is_client
+            place[MD5 if is_till else password.word] = secrets[path]
     return content
-
-
-def _without_passwords(content: Any) -> None:
-    if isinstance(content, dict):
-        for name in (MD5, *PASSWORDS):
-            content.pop(name, None)
-        for each in content.values():
-            _without_passwords(each)
-    elif isinstance(content, list):
-        for each in content:
-            _without_passwords(each)

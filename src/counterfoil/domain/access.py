@@ -48,6 +48,7 @@ class OrgUnit:
     concept_parent_id: int | None = None
     store_id: int | None = None
     active: bool = True
+    external_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,11 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """An authenticated caller: the calling system and, where a user token came along, the person's user."""
+    """An authenticated caller: the calling system and, where a user token came along, the person's user.
+
+    `attributed_to` is another unit that the system calls for. It names, and never adds a right. Before
+    `decides_from` the person decides nothing, as administrators have lately changed whom the user token came from.
+    """
 
     org_id: int
     organisation_version: int
@@ -90,6 +95,15 @@ class Actor:
     user_id: int
     user_name: str
     has_user: bool
+    attributed_to: int | None = None
+    decides_from: datetime | None = None
+
+    @property
+    def origin(self) -> dict[str, str | int]:
+        """What the audit trail says about where a call came from."""
+        if self.attributed_to is None:
+            return {"login": self.login}
+        return {"login": self.login, "attributedTo": self.attributed_to}
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +224,16 @@ def suspension(person: Person, now: datetime) -> NotPermitted | None:
     )
 
 
+def why_no_voice(actor: Actor, now: datetime) -> NotPermitted | None:
+    """The refusal of a voice that is given with the token of an issuer that was changed lately."""
+    if actor.decides_from is None or now >= actor.decides_from:
+        return None
+    return NotPermitted(
+        "administrators have changed the issuer of the user token, so nothing is decided with it until "
+        f"{actor.decides_from.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}: wait, or sign in with a password"
+    )
+
+
 def somebody_else_can_check(
     organisation: Organisation,
     maker: str,
@@ -297,7 +321,7 @@ def may_decide(
             "the maker of a request cannot decide it, whatever login is used: ask another person with CanCheckRequest"
         )
     person = organisation.people.get(person_id)
-    refused = None if person is None else why_not_check(organisation, person, now)
+    refused = why_no_voice(actor, now) or (why_not_check(organisation, person, now) if person else None)
     if refused is not None:
         return refused
     if not has_right(

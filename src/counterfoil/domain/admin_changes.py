@@ -6,14 +6,15 @@ difference was made, and what the organisation would become must still be sound.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from counterfoil.domain import dual_control, member_entries, organisation_files
+from counterfoil.domain import caller_entries, dual_control, member_entries, organisation_files
 from counterfoil.domain.access import Actor, Grant, OrgUnit
+from counterfoil.domain.callers import AccessGroup, TrustedIssuer
 from counterfoil.domain.member_entries import MemberChange
 from counterfoil.domain.organisation_changes import Change, Difference
 from counterfoil.domain.organisation_files import (
@@ -93,12 +94,16 @@ class DecideChange:
 
 @dataclass(frozen=True, slots=True)
 class DecidedChange:
-    """A change after its voice; when it was approved, what is to be written and who is suspended by that."""
+    """A change after its voice; when it was approved, what is to be written and who is suspended by that.
+
+    `issuers` are those whose tokens decide nothing for as long.
+    """
 
     change: AdminChange
     decision: Decision
     difference: Difference | None = None
     suspended: tuple[str, ...] = ()
+    issuers: tuple[str, ...] = ()
 
 
 def settings_of(organisation: Organisation) -> OrganisationSettings:
@@ -118,14 +123,19 @@ def as_file(organisation: Organisation, difference: Difference) -> OrganisationF
     """The difference as a file that names nothing else, for the checks that files go through."""
     after = dual_control.organisation_after(organisation, settings_after(organisation, difference), difference)
     credentials = _records(difference.credentials)
+    issuers = {f"issuer {issuer.issuer}": issuer for issuer in after.issuers}
     return OrganisationFile(
         settings=settings_after(organisation, difference),
         units=_records(difference.units),
         people=_records(difference.people),
         users=_records(difference.users),
         credentials=credentials,
-        passwords={place: Password("value", "") for place in credentials},
+        passwords={place: Password("value", "") for place in (*credentials, *issuers)},
         grants={f"grant {number}": grant for number, grant in enumerate(after.grants)} if difference.grants else None,
+        access_groups={f"access group {group.name}": group for group in after.access_groups}
+        if difference.access_groups
+        else None,
+        issuers=issuers if difference.issuers else None,
         hosts={f"host {host.host_id}": host for host in after.hosts} if difference.hosts else None,
         approvals=next((change.after.approvals_required for change in difference.policy if change.after), None),
         programme=next((change.after for change in difference.programme), None),
@@ -168,6 +178,7 @@ def decide(
         decision,
         restamped(change.difference, organisation.version + 1),
         suspended_by(organisation, change.difference),
+        tuple(issuer.after.issuer for issuer in change.difference.issuers if issuer.after),
     )
 
 
@@ -235,6 +246,7 @@ def unsoundness(
     """Everything that a file must not be, asked of the difference and of what it leads to."""
     file = as_file(organisation, difference)
     yield from organisation_files.problems(file, current)
+    yield from caller_entries.problems(file, current)
     yield from member_entries.problems(file, current, now)
     yield from dual_control.problems(dual_control.organisation_after(organisation, file.settings, difference), now)
 
@@ -250,14 +262,31 @@ def gives_to(difference: Difference, person_id: str) -> bool:
 
 
 def suspended_by(organisation: Organisation, difference: Difference) -> tuple[str, ...]:
-    """Who was there before, and may have a sign-in now that somebody else knows: new, changed or brought back."""
+    """Who was there before, and in whose name somebody else may act now.
+
+    That is by a sign-in that is new, changed or brought back, or by the secret of such a calling system of theirs.
+    """
     found = {change.after.person_id for change in difference.users if change.after and change.after.active}
+    found |= {
+        change.after.person_id
+        for change in difference.credentials
+        if change.after and change.after.person_id and change.after.active and _opens_anew(change.before, change.after)
+    }
     found |= {
         change.after.person_id
         for change in difference.people
         if change.before and change.after and change.after.active and not change.before.active
     }
     return tuple(sorted(found & organisation.people.keys()))
+
+
+def _opens_anew(before: Credential | None, after: Credential) -> bool:
+    """Whether a calling system's secret acts for its person now, and did not before."""
+    return before is None or (before.secret_hash, before.person_id, before.active) != (
+        after.secret_hash,
+        after.person_id,
+        after.active,
+    )
 
 
 def restamped(difference: Difference, version: int) -> Difference:
@@ -284,28 +313,32 @@ def moved(difference: Difference, organisation: Organisation, current: Current) 
 
 def _now(change: Change[Any], organisation: Organisation) -> object:
     """The record of a change as the organisation has it, None where it has none."""
-    match change.after or change.before:
-        case OrganisationSettings():
-            return settings_of(organisation)
-        case OrgUnit() as unit:
-            return organisation.units.get(unit.unit_id)
-        case Person() as person:
-            return organisation.people.get(person.person_id)
-        case User() as user:
-            return organisation.users.get(user.user_id)
-        case Credential() as credential:
-            return organisation.credentials.get(credential.login)
-        case Grant() as grant:
-            known = organisation.grants_of_person.get(grant.person_id, ())
-            return next((each for each in known if grant_key(each) == grant_key(grant)), None)
-        case Host() as host:
-            return next((each for each in organisation.hosts if each.host_id == host.host_id), None)
-        case Policy():
-            return organisation.policy
-        case Programme():
-            return organisation.programme if organisation.programme.programme_id else None
-        case other:
-            raise AssertionError(f"nobody looks whether a {type(other).__name__} has moved (this is a bug)")
+    record = change.after or change.before
+    find = _FINDERS.get(type(record))
+    if find is None:
+        raise AssertionError(f"nobody looks whether a {type(record).__name__} has moved (this is a bug)")
+    return find(organisation, record)
+
+
+def _find_grant(organisation: Organisation, grant: Grant) -> Grant | None:
+    known = organisation.grants_of_person.get(grant.person_id, ())
+    return next((each for each in known if grant_key(each) == grant_key(grant)), None)
+
+
+# How the record that has the same key as another one is found.
+_FINDERS: Final[Mapping[type, Callable[[Organisation, Any], object]]] = {
+    OrganisationSettings: lambda organisation, _: settings_of(organisation),
+    OrgUnit: lambda organisation, unit: organisation.units.get(unit.unit_id),
+    Person: lambda organisation, person: organisation.people.get(person.person_id),
+    User: lambda organisation, user: organisation.users.get(user.user_id),
+    Credential: lambda organisation, credential: organisation.credentials.get(credential.login),
+    AccessGroup: lambda organisation, group: {each.name: each for each in organisation.access_groups}.get(group.name),
+    TrustedIssuer: lambda organisation, issuer: {each.issuer: each for each in organisation.issuers}.get(issuer.issuer),
+    Grant: _find_grant,
+    Host: lambda organisation, host: {each.host_id: each for each in organisation.hosts}.get(host.host_id),
+    Policy: lambda organisation, _: organisation.policy,
+    Programme: lambda organisation, _: organisation.programme if organisation.programme.programme_id else None,
+}
 
 
 def _has_moved(change: MemberChange, known: MemberEntry | None) -> bool:

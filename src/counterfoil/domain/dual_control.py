@@ -11,14 +11,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from counterfoil.domain import access
+from counterfoil.domain import access, identities
 from counterfoil.domain.access import Actor, Grant, Right
+from counterfoil.domain.callers import may_call
 from counterfoil.domain.organisation_changes import Change, Difference
 from counterfoil.domain.organisation_files import OrganisationSettings, Problem
-from counterfoil.domain.organisations import Organisation, Programme
+from counterfoil.domain.organisations import Credential, Organisation, Programme
 from counterfoil.domain.refusals import NotPermitted
 
 ADMINISTRATORS_MIN: Final = 2
+# Without a credential that may make these calls, nobody could ever change the organisation again.
+NEEDED_CALLS: Final = (
+    "POST /counterfoil/v1/admin-changes",
+    "POST /counterfoil/v1/admin-changes/{change_id}/decisions",
+)
 _NO_PROGRAMME: Final = Programme(0, "none")
 
 
@@ -41,7 +47,7 @@ def may_administer(organisation: Organisation, actor: Actor, now: datetime) -> N
             "the organisation is under single control, where nothing is proposed: an operator applies the file with "
             "`counterfoil org apply`, after `counterfoil logout`, where the database is"
         )
-    refused = may_read_changes(organisation, actor, now)
+    refused = may_read_changes(organisation, actor, now) or access.why_no_voice(actor, now)
     if refused is not None:
         return refused
     return why_not_administer(organisation, actor.person_id or "", now)
@@ -98,8 +104,20 @@ def problems(organisation: Organisation, now: datetime) -> Iterator[Problem]:
                 f"{each.login} has CanMovePointsDirectly: under dual control it needs directCapPerCall and "
                 "directCapPerDay",
             )
-    if not active:
-        yield Problem("credentials", "without an active credential no administrator could reach the API: keep one")
+    if not any(_reaches(organisation, each) for each in active):
+        yield Problem(
+            "credentials",
+            "no administrator could reach the API: keep an active credential whose access group, if it has one, holds "
+            f"own, or {' and '.join(NEEDED_CALLS)}",
+        )
+
+
+def _reaches(organisation: Organisation, credential: Credential) -> bool:
+    """Whether administrators can propose and decide through this calling system."""
+    return identities.credential_of(organisation, credential.login, credential.kind) is not None and not any(
+        may_call(credential.access_group, organisation.access_groups, label, "own", is_client=credential.is_client)
+        for label in NEEDED_CALLS
+    )
 
 
 def _has_ended(grant: Grant, now: datetime) -> bool:
@@ -136,6 +154,8 @@ def organisation_after(
     )  # fmt: skip
     gone = {change.before.grant_id for change in difference.grants if change.before}
     hosts = _changed({host.host_id: host for host in start.hosts}, difference.hosts, str)
+    groups = _changed({group.name: group for group in start.access_groups}, difference.access_groups, str)
+    issuers = _changed({issuer.issuer: issuer for issuer in start.issuers}, difference.issuers, str)
     return replace(
         start,
         version=difference.version,
@@ -150,6 +170,8 @@ def organisation_after(
         people=_changed(start.people, difference.people, str),
         users=_changed(start.users, difference.users, int),
         credentials=_changed(start.credentials, difference.credentials, str),
+        access_groups=tuple(groups.values()),
+        issuers=tuple(issuers.values()),
         hosts=tuple(hosts.values()),
         policy=next((change.after for change in difference.policy), start.policy),
         programme=next((change.after for change in difference.programme if change.after), start.programme),

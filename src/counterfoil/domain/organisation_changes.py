@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from counterfoil.domain import member_entries
 from counterfoil.domain.access import Grant, OrgUnit, UnitKind
+from counterfoil.domain.callers import OAUTH, AccessGroup, TrustedIssuer
 from counterfoil.domain.member_entries import MemberChange
 from counterfoil.domain.organisation_files import (
     IDENTIFIER_FIELDS,
@@ -25,6 +26,7 @@ from counterfoil.domain.payloads import points_text
 R = TypeVar("R")
 MEMBERS_SHOWN_MAX: Final = 20
 PASSWORD: Final = "password"  # noqa: S105 - the name of a field
+_HIDDEN: Final = frozenset({PASSWORD, "secret", "keys"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Difference:
     people: tuple[Change[Person], ...]
     users: tuple[Change[User], ...]
     credentials: tuple[Change[Credential], ...]
+    access_groups: tuple[Change[AccessGroup], ...]
+    issuers: tuple[Change[TrustedIssuer], ...]
     grants: tuple[Change[Grant], ...]
     hosts: tuple[Change[Host], ...]
     policy: tuple[Change[Policy], ...]
@@ -67,6 +71,8 @@ class Difference:
             *self.people,
             *self.users,
             *self.credentials,
+            *self.access_groups,
+            *self.issuers,
             *self.grants,
             *self.hosts,
             *self.policy,
@@ -89,7 +95,8 @@ class Line:
 def difference(file: OrganisationFile, current: Current, new_hashes: Mapping[str, str]) -> Difference:
     """Compare a file that has no problems with what is there.
 
-    `new_hashes` has the hash of each password that is new or another than the stored one, by place.
+    `new_hashes` has the hash of each password that is new or another than the stored one, by place; of a
+    trusted issuer, its keys in their stored form.
     """
     version = current.version + 1
     units = {str(unit.unit_id): unit for unit in file.units.values()}
@@ -113,7 +120,9 @@ def difference(file: OrganisationFile, current: Current, new_hashes: Mapping[str
         ),
         people=_compare("person", {key: (current.people.get(key), person) for key, person in people.items()}),
         users=_compare("user", _users(file, current, new_hashes)),
-        credentials=_compare("credential", _credentials(file, current, new_hashes)),
+        credentials=_credentials(file, current, new_hashes),
+        access_groups=_complete_list("accessGroup", file.access_groups, current.access_groups, attrgetter("name")),
+        issuers=_issuers(file, current, new_hashes),
         grants=_grants(file, current),
         hosts=_hosts(file, current, version),
         policy=_compare("policy", {f"revision {policy.revision}": (known_policy, policy)}),
@@ -145,14 +154,38 @@ def _users(
 
 def _credentials(
     file: OrganisationFile, current: Current, new_hashes: Mapping[str, str]
-) -> dict[str, tuple[Credential | None, Credential]]:
-    pairs: dict[str, tuple[Credential | None, Credential]] = {}
+) -> tuple[Change[Credential], ...]:
+    pairs: dict[bool, dict[str, tuple[Credential | None, Credential]]] = {False: {}, True: {}}
     for path, credential in file.credentials.items():
         known = current.credentials.get(credential.login)
         hashed = new_hashes.get(path) or (known.secret_hash if known else "")
-        epoch = known.epoch + (path in new_hashes) if known else 1
-        pairs[credential.login] = (known, replace(credential, secret_hash=hashed, epoch=epoch))
-    return pairs
+        # A token of before must not come back to life with the client.
+        ended = known is not None and known.active and not credential.active and known.is_client
+        epoch = known.epoch + (path in new_hashes or ended) if known else 1
+        pairs[credential.is_client][credential.login] = (known, replace(credential, secret_hash=hashed, epoch=epoch))
+    return (*_compare("credential", pairs[False]), *_compare("oauthClient", pairs[True]))
+
+
+def _complete_list(
+    what: str, listed: Mapping[str, R] | None, known: Mapping[str, R], key: Callable[[R], str]
+) -> tuple[Change[R], ...]:
+    """What is not listed any more goes; without a list everything stays."""
+    if listed is None:
+        return ()
+    wanted = {key(each): each for each in listed.values()}
+    gone = (Change(what, name, before, None) for name, before in known.items() if name not in wanted)
+    return (*gone, *_compare(what, {name: (known.get(name), each) for name, each in wanted.items()}))
+
+
+def _issuers(
+    file: OrganisationFile, current: Current, new_hashes: Mapping[str, str]
+) -> tuple[Change[TrustedIssuer], ...]:
+    listed = file.issuers and {
+        path: replace(each, keys=new_hashes.get(path) or (known.keys if known else ""))
+        for path, each in file.issuers.items()
+        for known in (current.issuers.get(each.issuer),)
+    }
+    return _complete_list("uiTokenIssuer", listed, current.issuers, attrgetter("issuer"))
 
 
 def _grants(file: OrganisationFile, current: Current) -> tuple[Change[Grant], ...]:
@@ -202,8 +235,8 @@ def record_lines(change: Change[Any]) -> Iterator[Line]:
     for (label, before), (_, after) in zip(_facts(change.before), _facts(change.after), strict=True):
         if before == after:
             continue
-        if label == PASSWORD:
-            yield Line("~", f"{head} password: changed; what was issued for the old one ends")
+        if label in _HIDDEN:
+            yield Line("~", f"{head} {label}: changed; what was issued for the old one ends")
         else:
             yield Line("~", f"{head} {label}: {_text(before)} → {_text(after)}")
 
@@ -213,7 +246,7 @@ def _is_news(value: object) -> bool:
 
 
 def _fact(label: str, value: object) -> str:
-    return "password set" if label == PASSWORD else f"{label} {_text(value)}"
+    return f"{label} set" if label in _HIDDEN else f"{label} {_text(value)}"
 
 
 def _text(value: object) -> str:
@@ -234,7 +267,8 @@ def _text(value: object) -> str:
 
 def _facts(record: object) -> list[tuple[str, object]]:
     """What a record says, under the names that the file uses."""
-    return [(label, read(record)) for label, read in _FACTS.get(type(record), ())]
+    kind: type | str = OAUTH if isinstance(record, Credential) and record.is_client else type(record)
+    return [(label, read(record)) for label, read in _FACTS.get(kind, ())]
 
 
 def _points(thousandths: int | None) -> str | None:
@@ -246,7 +280,11 @@ def _address(host: Host) -> str:
     return f"{host.scheme}://{host.pattern}" + ("" if is_default else f":{host.port}")
 
 
-_FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
+_CAPS: Final[Sequence[tuple[str, Callable[[Any], object]]]] = (
+    ("directCapPerCall", lambda each: _points(each.direct_cap_per_call)),
+    ("directCapPerDay", lambda each: _points(each.direct_cap_per_day)),
+)
+_FACTS: Final[Mapping[type | str, Sequence[tuple[str, Callable[[Any], object]]]]] = {
     OrganisationSettings: (
         ("name", attrgetter("name")),
         ("timeZone", attrgetter("time_zone")),
@@ -262,6 +300,7 @@ _FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
         ("parent zone", attrgetter("zone_parent_id")),
         ("parent concept", attrgetter("concept_parent_id")),
         ("store", attrgetter("store_id")),
+        ("externalIds", attrgetter("external_ids")),
         ("active", attrgetter("active")),
     ),
     Person: (("name", attrgetter("name")), ("active", attrgetter("active"))),
@@ -276,10 +315,30 @@ _FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
         ("person", attrgetter("person_id")),
         ("till", attrgetter("unit_id")),
         ("rights", attrgetter("rights")),
-        ("directCapPerCall", lambda each: _points(each.direct_cap_per_call)),
-        ("directCapPerDay", lambda each: _points(each.direct_cap_per_day)),
+        *_CAPS,
+        ("accessGroup", attrgetter("access_group")),
         (PASSWORD, attrgetter("secret_hash")),
         ("active", attrgetter("active")),
+    ),
+    OAUTH: (
+        ("id", attrgetter("user_id")),
+        ("person", attrgetter("person_id")),
+        ("unit", attrgetter("unit_id")),
+        ("rights", attrgetter("rights")),
+        *_CAPS,
+        ("accessGroup", attrgetter("access_group")),
+        ("ttlSeconds", attrgetter("token_seconds")),
+        ("secret", attrgetter("secret_hash")),
+        ("active", attrgetter("active")),
+    ),
+    AccessGroup: (("resources", attrgetter("resources")),),
+    TrustedIssuer: (
+        ("algorithm", attrgetter("algorithm")),
+        ("audience", attrgetter("audience")),
+        ("userIdClaim", attrgetter("user_id_claim")),
+        ("userNameClaim", attrgetter("user_name_claim")),
+        ("organisationClaim", attrgetter("organisation_claim")),
+        ("keys", attrgetter("keys")),
     ),
     Host: (
         ("url", _address),

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from counterfoil.domain.access import Grant, OrgUnit, Right, UnitKind
+from counterfoil.domain.callers import AccessGroup, TrustedIssuer
 from counterfoil.domain.organisations import Credential, Host, Organisation, Person, Policy, Programme, User
 
 R = TypeVar("R")
@@ -49,11 +50,15 @@ class OrganisationSettings:
 
 @dataclass(frozen=True, slots=True)
 class Password:
-    """Where a password comes from: `value`, `env`, `file` or `prompt`. `is_md5`: it is in the md5 form."""
+    """Where a password comes from: `value`, `env`, `file` or `prompt`. `is_md5`: it is in the md5 form.
+
+    `word` is what the file calls it: a client's secret and an issuer's keys come in the same ways.
+    """
 
     source: str
     value: str = field(repr=False)
     is_md5: bool = False
+    word: str = "password"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,10 @@ class MemberEntry:
 
 @dataclass(frozen=True, slots=True)
 class OrganisationFile:
-    """A whole file. `grants` and `hosts` are None where the file has no such list: then they stay."""
+    """A whole file. Complete lists are None where the file has no such list: then they stay.
+
+    `credentials` has the OAuth clients, too; `passwords` their secrets and the keys of issuers.
+    """
 
     settings: OrganisationSettings
     units: Mapping[str, OrgUnit] = field(default_factory=dict)
@@ -86,6 +94,8 @@ class OrganisationFile:
     credentials: Mapping[str, Credential] = field(default_factory=dict)
     passwords: Mapping[str, Password] = field(default_factory=dict)
     grants: Mapping[str, Grant] | None = None
+    access_groups: Mapping[str, AccessGroup] | None = None
+    issuers: Mapping[str, TrustedIssuer] | None = None
     hosts: Mapping[str, Host] | None = None
     approvals: int | None = None
     programme: Programme | None = None
@@ -107,6 +117,8 @@ class Current:
     users: Mapping[int, User] = field(default_factory=dict)
     credentials: Mapping[str, Credential] = field(default_factory=dict)
     grants: Sequence[Grant] = ()
+    access_groups: Mapping[str, AccessGroup] = field(default_factory=dict)
+    issuers: Mapping[str, TrustedIssuer] = field(default_factory=dict)
     hosts: Mapping[str, Host] = field(default_factory=dict)
     policy: Policy | None = None
     programme: Programme | None = None
@@ -144,7 +156,7 @@ def _settings(file: OrganisationFile, current: Current) -> Iterator[Problem]:
         yield Problem("organisation.countryCode", f"the members' mobile numbers were stored with {known}: keep it")
 
 
-def _twice(entries: Mapping[str, R], key: Callable[[R], K | None], what: str, field_name: str) -> Iterator[Problem]:
+def twice(entries: Mapping[str, R], key: Callable[[R], K | None], what: str, field_name: str) -> Iterator[Problem]:
     """One problem for each entry whose key another entry before it has."""
     first: dict[K, str] = {}
     for path, entry in entries.items():
@@ -158,9 +170,9 @@ def _twice(entries: Mapping[str, R], key: Callable[[R], K | None], what: str, fi
 
 
 def _units(file: OrganisationFile, current: Current) -> Iterator[Problem]:
-    yield from _twice(file.units, lambda unit: unit.unit_id, "unit", "id")
+    yield from twice(file.units, lambda unit: unit.unit_id, "unit", "id")
     tills = {path: unit for path, unit in file.units.items() if unit.kind is UnitKind.TILL}
-    yield from _twice(tills, lambda till: till.code, "till code", "code")
+    yield from twice(tills, lambda till: till.code, "till code", "code")
     listed = {unit.unit_id: unit for unit in file.units.values() if unit.unit_id}
     merged = {**current.units, **listed}
     codes = {unit.code: unit.unit_id for unit in current.units.values() if unit.kind is UnitKind.TILL}
@@ -217,9 +229,9 @@ def _same_kind_parent(unit: OrgUnit) -> int:
 
 
 def _people(file: OrganisationFile, current: Current) -> Iterator[Problem]:
-    yield from _twice(file.people, lambda person: person.person_id, "person", "staffId")
+    yield from twice(file.people, lambda person: person.person_id, "person", "staffId")
     # Sign-in ignores case, so two names that differ in case only are one name.
-    yield from _twice(file.users, lambda user: user.user_name.lower(), "user name", "userName")
+    yield from twice(file.users, lambda user: user.user_name.lower(), "user name", "userName")
     listed = {user.user_id for user in file.users.values()}
     names = {user.user_name.lower(): user.user_id for user in current.users.values() if user.user_id not in listed}
     for path, user in file.users.items():
@@ -227,7 +239,7 @@ def _people(file: OrganisationFile, current: Current) -> Iterator[Problem]:
         if owner is not None:
             yield Problem(f"{path}.userName", f"user {owner} has this name: use another, or rename that user too")
     callers: dict[str, User | Credential] = {**file.users, **file.credentials}
-    yield from _twice(callers, lambda caller: caller.user_id, "id", "id")
+    yield from twice(callers, lambda caller: caller.user_id, "id", "id")
     credential_ids = {each.user_id: each.login for each in current.credentials.values()}
     for path, user in file.users.items():
         if user.user_id in credential_ids:
@@ -236,15 +248,17 @@ def _people(file: OrganisationFile, current: Current) -> Iterator[Problem]:
 
 
 def _credentials(file: OrganisationFile, current: Current) -> Iterator[Problem]:
-    yield from _twice(file.credentials, lambda credential: credential.login, "login", "login")
+    tills = {path: each for path, each in file.credentials.items() if not each.is_client}
+    yield from twice(tills, lambda credential: credential.login, "login", "login")
     ids = {each.user_id: f"credential {each.login}" for each in current.credentials.values()}
     ids.update({user_id: f"user {user_id}" for user_id in current.users})
     units = {**current.units, **{unit.unit_id: unit for unit in file.units.values()}}
     for path, credential in file.credentials.items():
         login = credential.login
         yield from _caps(path, credential)
+        name, secret = ("key", "secret") if credential.is_client else ("login", "password")
         yield from _unknown_person(file, current, f"{path}.person", credential.person_id)
-        if credential.unit_id:
+        if credential.unit_id and not credential.is_client:
             till = units.get(credential.unit_id)
             if till is None or till.kind is not UnitKind.TILL:
                 yield Problem(f"{path}.till", f"there is no till {credential.unit_id}: list it under units.tills")
@@ -252,11 +266,12 @@ def _credentials(file: OrganisationFile, current: Current) -> Iterator[Problem]:
         if owner is not None and owner != f"credential {login}":
             yield Problem(f"{path}.id", f"{owner} has the id {credential.user_id}: use another")
         if current.login_owners.get(login, file.settings.org_id) != file.settings.org_id:
-            yield Problem(f"{path}.login", f"the login {login} belongs to another organisation: use another")
+            yield Problem(f"{path}.{name}", f"the {name} {login} belongs to another organisation: use another")
         if login and login not in current.credentials and path not in file.passwords:
+            md5 = "" if credential.is_client else "passwordMd5, "
             yield Problem(
-                path, f"the new credential {login} needs a password: add password, passwordMd5, passwordEnv, "
-                "passwordFile or passwordPrompt"
+                path, f"the new credential {login} needs a {secret}: add {secret}, {md5}{secret}Env, "
+                f"{secret}File or {secret}Prompt"
             )  # fmt: skip
 
 
@@ -310,6 +325,6 @@ def grant_key(grant: Grant) -> tuple[object, ...]:
 
 def _hosts(file: OrganisationFile) -> Iterator[Problem]:
     hosts = file.hosts or {}
-    yield from _twice(hosts, lambda host: host.host_id, "host", "id")
+    yield from twice(hosts, lambda host: host.host_id, "host", "id")
     addresses = {path: host for path, host in hosts.items() if host.pattern}
-    yield from _twice(addresses, lambda host: f"{host.scheme}://{host.pattern}:{host.port}", "the address", "url")
+    yield from twice(addresses, lambda host: f"{host.scheme}://{host.pattern}:{host.port}", "the address", "url")

@@ -9,6 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from counterfoil.domain.access import Grant, OrgUnit, Right, units_above
+from counterfoil.domain.callers import BASIC, OAUTH, AccessGroup, TrustedIssuer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,10 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A calling system: till code and argon2id hash of the md5 form of its password."""
+    """A calling system: a till's code and argon2id hash of the md5 form of its password, or an OAuth client.
+
+    `unit_id` is the till that it calls for; an OAuth client may call for that unit and those below it only.
+    """
 
     login: str
     user_id: int
@@ -48,6 +52,14 @@ class Credential:
     active: bool = True
     direct_cap_per_call: int | None = None
     direct_cap_per_day: int | None = None
+    kind: str = BASIC
+    token_seconds: int | None = None
+    access_group: str | None = None
+
+    @property
+    def is_client(self) -> bool:
+        """Whether it is an OAuth client."""
+        return self.kind == OAUTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +117,8 @@ class Organisation:
     policy: Policy | None
     programme: Programme
     grants: Sequence[Grant]
+    access_groups: Sequence[AccessGroup] = ()
+    issuers: Sequence[TrustedIssuer] = ()
     users_by_name: Mapping[str, User] = field(init=False)
     grants_of_person: Mapping[str, Sequence[Grant]] = field(init=False)
     check_grants_at: Mapping[int | None, Sequence[Grant]] = field(init=False)

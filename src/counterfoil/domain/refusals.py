@@ -13,8 +13,13 @@ Refusal
 ├── BadSort                     2011
 ├── BadSortOrder                2012
 ├── IdentityNotVerified         2013
+│   └── TokenExpired            2013   an access token of ours is over
 ├── NobodyCanCheck              2021   no person but the maker could ever decide
 ├── BadHeaders                  2023   the call's headers cannot be used
+├── LookupTypeMissing           1061   a unit is named without the kind of its name
+├── AccessDenied                4000   the credentials' access group does not hold this call
+│   └── ClientOutOfScope        4000   the same, of an OAuth client
+├── WrongClient               320001   the key or the secret of an OAuth client is wrong
 ├── IdempotencyConflict         2901   the key was used for other content
 ├── ChangedSinceShown           2902
 ├── MemberNotFound              8015   no such customer (the points API's own code)
@@ -26,8 +31,8 @@ Refusal
 ├── OurFault                    2908
 └── WrongMethod                 2909
 
-2001-2021 are the contract's (dossier §2.10), 29xx ours. No HTTP number stands here: `http/problems.py`
-maps each class to its status.
+2001-2023, 1061, 4000, 8015 and 320001 are the contract's (dossier §2.10, §4), 29xx ours. No HTTP number stands
+here: `http/problems.py` maps each class to its status.
 """
 
 from __future__ import annotations
@@ -121,6 +126,10 @@ class IdentityNotVerified(Refusal):
     code = 2013
 
 
+class TokenExpired(IdentityNotVerified):
+    """The access token of an OAuth client is over."""
+
+
 class NobodyCanCheck(Refusal):
     """No person but the maker could ever decide."""
 
@@ -131,6 +140,28 @@ class BadHeaders(Refusal):
     """The headers of the stored call cannot be used."""
 
     code = 2023
+
+
+class LookupTypeMissing(Refusal):
+    """The header that says by what another unit is named is missing."""
+
+    code = 1061
+
+
+class AccessDenied(Refusal):
+    """The access group of the credentials does not hold this call."""
+
+    code = 4000
+
+
+class ClientOutOfScope(AccessDenied):
+    """The access group of the OAuth client does not hold this call."""
+
+
+class WrongClient(Refusal):
+    """The key or the secret of an OAuth client is wrong."""
+
+    code = 320001
 
 
 class IdempotencyConflict(Refusal):

@@ -15,8 +15,10 @@ from starlette.types import ASGIApp
 from counterfoil import telemetry
 from counterfoil.application import admin_changes as admin_verbs
 from counterfoil.application import operations, points, requests
+from counterfoil.application.access_tokens import AccessTokens, SigningKeys
 from counterfoil.application.callers import Callers
 from counterfoil.application.group_commit import GroupCommit, Limits
+from counterfoil.application.issuers import Issuers
 from counterfoil.application.keys import KeysUnusable, load_keys
 from counterfoil.application.organisations import Organisations
 from counterfoil.application.passwords import Passwords
@@ -28,6 +30,7 @@ from counterfoil.http import (
     admin_changes,
     described,
     health,
+    oauth,
     openapi,
     points_v1,
     points_v2,
@@ -94,6 +97,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         organisation_header="optional",
     ),
     Endpoint(
+        method="POST", path="/v3/oauth/token/generate", handler=oauth.generate, family="oauth",
+        summary="An access token for an OAuth client, for X-CAP-API-OAUTH-TOKEN", request=oauth.ClientCredentials,
+        response=oauth.GeneratedAnswer, refusals=(no.WrongClient, no.Throttled), callers="anyone",
+    ),
+    Endpoint(
+        method="GET", path="/.well-known/jwks.json", handler=oauth.publish, family="own", callers="anyone",
+        summary="The keys that access tokens are signed with", response=oauth.PublishedKeys,
+    ),
+    Endpoint(
         method="POST", path=f"{OWN}/ui-token", handler=ui_token.issue, family="own",
         summary="A token for a person, for X-CAP-UI-AUTH-TOKEN", request=ui_token.SignIn,
         response=ui_token.TokenAnswer, refusals=(no.IdentityNotVerified, no.Throttled), callers="anyone",
@@ -142,6 +154,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         summary="Metrics for Prometheus", response=None, response_type="text/plain",
     ),
 )  # fmt: skip
+# What an access group may name: each call that has a caller, and all calls of a family.
+RESOURCES: frozenset[str] = frozenset(
+    name for each in ENDPOINTS if each.callers != "anyone" for name in (each.label, each.family)
+)
 
 
 def create_app(settings: Settings) -> ASGIApp:
@@ -175,6 +191,10 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
     if settings.database_url is None:
         raise WrongSetting("DATABASE_URL is not set: `counterfoil serve` starts the embedded database")
     keyring = load_keys(settings.keys_path)
+    signing_keys = SigningKeys(
+        settings.keys_path, keyring.signing, lambda reason: telemetry.log().error("keys not read again", reason=reason)
+    )
+    access_tokens = AccessTokens(signing_keys, seconds_max=settings.oauth_seconds_max)
     pool = await open_pool(settings.database_url, size=settings.pool_size, statement_cache=settings.statement_cache)
     passwords = Passwords()
     organisations = Organisations(pool)
@@ -189,12 +209,16 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
         pool=pool,
         keyring=keyring,
         organisations=organisations,
-        callers=Callers(pool, organisations, passwords, Throttle(), Tokens(keyring.token_key)),
+        callers=Callers(
+            pool, organisations, passwords, Throttle(), Tokens(keyring.token_key), access_tokens, Issuers(keyring)
+        ),
+        access_tokens=access_tokens,
         submissions=queue("submit", requests.submit_requests),
         decisions=queue("decide", requests.decide_requests),
         redemptions=queue("redeem", points.redeem_points),
         administration=queue("administer", admin_verbs.administer, replace(limits, batch_max=1, in_flight_max=1)),
         probes=operations.Probes(pool),
+        resources=RESOURCES,
         render_metrics=partial(telemetry.render_metrics, observer.registry),
     )
     probe = asyncio.create_task(_probe_pool(pool, observer))

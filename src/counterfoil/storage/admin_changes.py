@@ -182,6 +182,8 @@ async def end(
             raise asyncpg.SerializationError(f"taken meanwhile: {taken}") from None
         if decided.suspended:
             await tx.execute(_SQL["suspend"], org_id, list(decided.suspended), now + SUSPENSION)
+        if decided.issuers:
+            await tx.execute(_SQL["hold_back_issuers"], org_id, list(decided.issuers), now + SUSPENSION)
         outcome = b'{"version":%d}' % decided.difference.version
     await tx.execute(
         _SQL["end_change"], org_id, change.request_id, change.state, change.version, change.ended_at, outcome

@@ -21,7 +21,7 @@ from counterfoil.domain.organisation_files import (
     OrganisationSettings,
 )
 from counterfoil.domain.seals import Event
-from counterfoil.storage import migrations, organisations, statements
+from counterfoil.storage import callers, migrations, organisations, statements
 from counterfoil.storage.database import Tx
 
 R = TypeVar("R")
@@ -92,6 +92,8 @@ async def load(tx: Tx, file: OrganisationFile, *, is_new: bool) -> tuple[Current
         users=known.users,
         credentials=known.credentials,
         grants=known.grants,
+        access_groups={group.name: group for group in known.access_groups},
+        issuers={issuer.issuer: issuer for issuer in known.issuers},
         hosts={host.host_id: host for host in known.hosts},
         policy=known.policy,
         programme=known.programme if known.programme.programme_id else None,
@@ -136,7 +138,10 @@ async def write(
     org_id = settings.org_id
     await tx.execute(_SQL["update_organisation"], *_settings_row(settings), difference.version)
     await _write_units_and_people(tx, org_id, difference)
+    await callers.write_access_groups(tx, org_id, difference.access_groups)
     await _write_credentials(tx, org_id, difference)
+    await callers.delete_access_groups(tx, org_id, difference.access_groups)
+    await callers.write_issuers(tx, org_id, difference.issuers)
     await _write_grants_and_hosts(tx, org_id, difference, new_id)
     for policy in _after(difference.policy):
         await tx.execute(_SQL["insert_policy"], org_id, policy.revision, policy.approvals_required, now)
@@ -160,7 +165,7 @@ async def _write_units_and_people(tx: Tx, org_id: int, difference: Difference) -
         tx, "write_units", org_id,
         [
             (unit.unit_id, unit.kind, unit.name, unit.code, unit.zone_parent_id, unit.concept_parent_id,
-             unit.store_id, unit.active)
+             unit.store_id, unit.active, ",".join(unit.external_ids))
             for unit in _after(difference.units)
         ],
     )  # fmt: skip
@@ -188,7 +193,8 @@ async def _write_credentials(tx: Tx, org_id: int, difference: Difference) -> Non
         tx, "write_credentials", org_id,
         [
             (each.login, each.user_id, each.person_id, each.unit_id, each.secret_hash, ",".join(each.rights),
-             each.epoch, each.active, each.direct_cap_per_call, each.direct_cap_per_day)
+             each.epoch, each.active, each.kind, each.token_seconds, each.access_group, each.direct_cap_per_call,
+             each.direct_cap_per_day)
             for each in credentials
         ],
     )  # fmt: skip

@@ -7,6 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from counterfoil.domain.access import Grant, OrgUnit
+from counterfoil.domain.callers import AccessGroup, TrustedIssuer
 from counterfoil.domain.organisations import Credential, Host, Organisation, Person, Policy, Programme, User
 from counterfoil.storage import statements
 from counterfoil.storage.database import Tx
@@ -29,6 +30,8 @@ class _Snapshot(msgspec.Struct):
     users: list[User]
     credentials: list[Credential]
     grants: list[Grant]
+    access_groups: list[AccessGroup]
+    issuers: list[TrustedIssuer]
     hosts: list[Host]
     policy: Policy | None
     programme: Programme | None
@@ -62,6 +65,8 @@ async def find_organisation(tx: Tx, org_id: int) -> Organisation | None:
         policy=read.policy,
         programme=read.programme or _NO_PROGRAMME,
         grants=tuple(read.grants),
+        access_groups=tuple(read.access_groups),
+        issuers=tuple(read.issuers),
     )
 
 

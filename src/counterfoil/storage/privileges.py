@@ -12,7 +12,10 @@ import asyncpg
 _ROLE = re.compile(r"[a-z_][a-z0-9_$-]{0,62}")
 _APPEND_ONLY = "event, decision, journal, posting, redemption, hold_lot"
 _CHANGED = "request, hold, member, lot, attempt, organisation, org_unit, person, app_user, credential, direct_use"
-_REPLACED = "idempotency_key, outbox, access_grant, host, policy, programme, member_identifier, directory"
+_REPLACED = (
+    "idempotency_key, outbox, access_grant, host, policy, programme, member_identifier, directory, access_group, "
+    "ui_token_issuer"
+)
 
 
 class UnusableRole(Exception):
