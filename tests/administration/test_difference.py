@@ -67,8 +67,8 @@ def test_the_organisation_after_it_is_the_one_that_the_file_says() -> None:
     assert [*dual_control.problems(after, NOW)] == []
     assert admin_changes.settings_of(after).control == "dual"
     assert (after.version, len(after.people), after.policy is not None) == (1, 6, True)
-    assert admin_changes.gives_to(difference, KIM)
-    assert not admin_changes.gives_to(difference, "somebody")
+    assert admin_changes.gives_to(builders.organisation(), difference, KIM)
+    assert not admin_changes.gives_to(builders.organisation(), difference, "somebody")
     assert admin_changes.suspended_by(builders.organisation(), difference) == ()
     assert admin_changes.suspended_by(after, difference) == tuple(sorted((ADA, BEN, "cal", "cleo", KIM, MIA)))
 

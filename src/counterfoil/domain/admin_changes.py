@@ -206,7 +206,7 @@ def why_not_approve(organisation: Organisation, change: AdminChange, person_id: 
     """The refusal of this administrator's approval, as far as the organisation alone tells."""
     if change.difference is None:
         return ChangedSinceShown(_UNREADABLE)
-    if gives_to(change.difference, person_id):
+    if gives_to(organisation, change.difference, person_id):
         return NotPermitted(
             f"the change gives {person_id} a right, a sign-in or a credential, and nobody approves what is for "
             "oneself: ask another administrator"
@@ -251,9 +251,13 @@ def unsoundness(
     yield from dual_control.problems(dual_control.organisation_after(organisation, file.settings, difference), now)
 
 
-def gives_to(difference: Difference, person_id: str) -> bool:
+def gives_to(organisation: Organisation, difference: Difference, person_id: str) -> bool:
     """Whether the person gets a grant by it, or a sign-in or credential that is new, differs or comes back."""
-    return any(
+    after = dual_control.organisation_after(organisation, settings_after(organisation, difference), difference)
+    held, would_hold = (
+        {grant_key(grant) for grant in each.grants_of_person.get(person_id, ())} for each in (organisation, after)
+    )
+    return bool(would_hold - held) or any(
         change.after is not None
         and getattr(change.after, "person_id", None) == person_id
         and getattr(change.after, "active", True)
