@@ -107,8 +107,8 @@ def problems(organisation: Organisation, now: datetime) -> Iterator[Problem]:
     if not any(_reaches(organisation, each) for each in active):
         yield Problem(
             "credentials",
-            "no administrator could reach the API: keep an active credential whose access group, if it has one, holds "
-            f"own, or {' and '.join(NEEDED_CALLS)}",
+            "without an active credential that may propose and decide changes no administrator could reach the API: "
+            f"keep one whose access group, if it has one, holds own, or {' and '.join(NEEDED_CALLS)}",
         )
 
 
