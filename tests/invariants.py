@@ -206,9 +206,20 @@ QUESTIONS: Final[Mapping[str, str]] = {
     "a request has facts of its execution when it was executed": """
         SELECT r.org_id, r.request_id, r.state, r.outcome FROM request r
         WHERE (r.state IN ('succeeded', 'failed')) <> (r.outcome IS NOT NULL)
-           OR (r.state = 'succeeded')
+           OR r.request_type <> 'ADMIN-CHANGE' AND (r.state = 'succeeded')
               <> coalesce((convert_from(r.outcome, 'UTF8')::json ->> 'code') = CASE r.request_type
                      WHEN 'POINTS-REDEMPTION' THEN '800' WHEN 'GOODWILL-POINTS' THEN '201' ELSE '200' END, false)
+        """,
+    "an approved change of the organisation made exactly one version": """
+        SELECT r.org_id, r.request_id, r.outcome FROM request r JOIN organisation o USING (org_id)
+        LEFT JOIN LATERAL (
+            SELECT count(*) AS n FROM event e
+            WHERE e.org_id = r.org_id AND e.kind = 'organisation_applied'
+              AND convert_from(e.facts, 'UTF8')::json ->> 'request' = r.request_id::text
+              AND (convert_from(e.facts, 'UTF8')::json ->> 'changes') IS NOT NULL
+        ) applied ON true
+        WHERE r.request_type = 'ADMIN-CHANGE' AND (applied.n <> (r.state = 'succeeded')::integer
+           OR (convert_from(r.outcome, 'UTF8')::json ->> 'version')::bigint > o.version)
         """,
     "every state change and every voice has exactly one event": """
         SELECT r.org_id, r.request_id, r.state, e.kinds FROM request r LEFT JOIN LATERAL (

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from counterfoil.application.keys import KeysUnusable, create_keys, load_keys, load_or_create_keys
+from counterfoil.application.keys import (
+    KeysUnusable,
+    create_keys,
+    load_keys,
+    load_or_create_keys,
+    rotate_signing_key,
+)
 
 REQUEST = UUID("01a206ef-7248-715f-8562-25d4f61d3898")
 
@@ -121,3 +128,61 @@ def test_a_damaged_file_is_refused_without_quoting_it(path: Path, content: str) 
 def test_a_missing_file_is_explained(path: Path) -> None:
     with pytest.raises(KeysUnusable, match="counterfoil keys create"):
         load_keys(path)
+
+
+def kids(path: Path) -> list[str]:
+    return [each.kid for each in load_keys(path).signing]
+
+
+def test_a_signing_key_is_added_and_old_ones_go_when_no_token_can_need_them(path: Path) -> None:
+    create_keys(path)
+    before = json.loads(path.read_text())
+    [first] = kids(path)
+    second = rotate_signing_key(path, now=1000, signs_from=1600, drop_old=False)
+    assert kids(path) == [first, second]
+    assert load_keys(path).signing[0].signs_until == 1600
+    late = 1600 + 30 * 24 * 3600
+    third = rotate_signing_key(path, now=late - 1, signs_from=late, drop_old=False)
+    assert kids(path) == [first, second, third]
+    fourth = rotate_signing_key(path, now=late, signs_from=late + 60, drop_old=False)
+    assert kids(path) == [second, third, fourth]
+    fifth = rotate_signing_key(path, now=late, signs_from=late, drop_old=True)
+    assert kids(path) == [fifth]
+    after = json.loads(path.read_text())
+    assert {**before, "signing": 0} == {**after, "signing": 0}, "the other keys are as they were"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in path.parent.iterdir()] == ["keys.json"]
+
+
+def test_a_key_that_never_signed_makes_room(path: Path) -> None:
+    create_keys(path)
+    [first] = kids(path)
+    rotate_signing_key(path, now=0, signs_from=600, drop_old=False)
+    at_once = rotate_signing_key(path, now=0, signs_from=0 + 1, drop_old=False)
+    assert kids(path) == [first, at_once]
+
+
+def test_two_rotations_at_once_are_both_kept(path: Path) -> None:
+    create_keys(path)
+    with ThreadPoolExecutor(4) as threads:
+        made = list(
+            threads.map(lambda at: rotate_signing_key(path, now=0, signs_from=1000 + at, drop_old=False), (0,) * 4)
+        )
+    assert len(set(made)) == 4
+    assert set(kids(path)) & set(made) == {kids(path)[-1]}, "each replaces the one of the same moment"
+
+
+def test_a_file_without_a_signing_key_is_explained(path: Path) -> None:
+    create_keys(path)
+    content = json.loads(path.read_text())
+    del content["signing"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(KeysUnusable, match="counterfoil keys rotate"):
+        load_keys(path)
+    rotate_signing_key(path, now=0, signs_from=0, drop_old=False)
+    assert len(kids(path)) == 1
+
+
+def test_only_an_existing_file_is_rotated(path: Path) -> None:
+    with pytest.raises(KeysUnusable, match="counterfoil keys create"):
+        rotate_signing_key(path, now=0, signs_from=0, drop_old=False)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from counterfoil.application.administration import PasswordSources, resolve_passwords
 from counterfoil.application.organisation_files import Draft, read
-from counterfoil.domain import member_entries, organisation_files
+from counterfoil.domain import caller_entries, member_entries, organisation_files
 from counterfoil.domain.access import Right, UnitKind
 from counterfoil.domain.organisation_changes import describe, difference
 from counterfoil.domain.organisation_files import (
@@ -46,7 +46,8 @@ def problems_of(draft: Draft, current: Current | None = None) -> list[tuple[int,
     found: list[Problem] = list(draft.problems)
     if draft.file is not None:
         further: Iterable[Problem] = organisation_files.problems(draft.file, current)
-        found += [*further, *member_entries.problems(draft.file, current, NOW)]
+        found += [*further, *caller_entries.problems(draft.file, current)]
+        found += [*member_entries.problems(draft.file, current, NOW)]
     return [(draft.document.line(each.path), each.path, each.message) for each in found]
 
 
@@ -320,7 +321,7 @@ def test_a_mistake_is_told_with_its_line_and_field(text: str, line: int, path: s
         ("countryCode", "999", "no country calling code"),
         ("countryCode", "IN", "no country calling code"),
         ("profile", "lax", "contract, strict"),
-        ("control", "dual", "not there yet"),
+        ("control", "triple", "single, dual"),
         ("echoCredentials", "none", "create, all"),
         ("readScope", "own", "organisation, units"),
     ],

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from counterfoil.application import freezes
 from counterfoil.cli import freeze, remote
+from counterfoil.cli.remote import Session
 from counterfoil.domain.freezes import Scope
 from tests import invariants
 from tests.builders import connect, seed_organisation
@@ -54,15 +56,18 @@ def a_service(status: int, body: object) -> Iterator[tuple[str, list[Any]]]:
 
 
 @pytest.fixture
-def caller(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setenv(remote.TOKEN, TOKEN)
-    monkeypatch.setenv(remote.CREDENTIALS, "ind.1:md5")
-    return monkeypatch
+def sign_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    monkeypatch.setenv("COUNTERFOIL_SESSION_FILE", str(tmp_path / "session"))
+
+    def keep(url: str) -> None:
+        remote.save(tmp_path / "session", Session(url, 51250, "ind.1", "checker@tipent.com", "md5", TOKEN))
+
+    return keep
 
 
-def test_a_person_freezes(caller: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_person_freezes(sign_in: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
     with a_service(200, {"data": SHOWN}) as (url, seen):
-        caller.setenv(remote.URL, url + "/")
+        sign_in(url)
         assert freeze.place(Scope.TYPE, "points-redemption", reason="r") == 0
         assert freeze.lift("a/b") == 0
         assert freeze.list_(past=True) == 0
@@ -78,26 +83,15 @@ def test_a_person_freezes(caller: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert headers["authorization"] == "Basic aW5kLjE6bWQ1"
 
 
-def test_what_the_service_says_is_told(caller: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_service_says_is_told(sign_in: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
+    assert freeze.lift("x") == 1
+    assert "counterfoil login" in capsys.readouterr().err
     with a_service(403, {"errors": [{"message": "no", "code": 2001}]}) as (url, _):
-        caller.setenv(remote.URL, url)
+        sign_in(url)
         assert freeze.lift("x") == 1
-    assert capsys.readouterr().err == "counterfoil: no (2001)\n"
+    assert capsys.readouterr().err == "counterfoil: 2001: no\n"
     assert freeze.lift("x") == 1
     assert "does not answer" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "said"),
-    [(remote.URL, "", "set"), (remote.URL, "file:///x", "address"), (remote.TOKEN, "x.y", "no token")],
-)
-def test_what_is_missing_is_told(
-    caller: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, said: str
-) -> None:
-    caller.setenv(remote.URL, "http://127.0.0.1:1")
-    caller.setenv(name, value)
-    assert freeze.list_() == 1
-    assert said in capsys.readouterr().err
 
 
 async def test_an_operator_freezes_on_the_database(

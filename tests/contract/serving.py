@@ -119,6 +119,7 @@ def environment_of(folder: Path, database_url: str | None, **variables: object) 
     given: dict[str, object] = {
         "COUNTERFOIL_DATA_DIR": folder,
         "COUNTERFOIL_KEYS_FILE": folder / "keys.json",
+        "COUNTERFOIL_SESSION_FILE": folder / "session.json",
         "COUNTERFOIL_PORT": 0,
         "COUNTERFOIL_WORKERS": 1,
         "DATABASE_URL": database_url or "",

@@ -20,7 +20,9 @@ import httpx
 
 from counterfoil.application import administration
 from counterfoil.application.administration import PasswordSources
+from counterfoil.application.keys import load_keys
 from counterfoil.application.organisation_files import read
+from counterfoil.http.app import RESOURCES
 from tests.contract.serving import Serve
 
 WORKFLOW = "/api_gateway/v2/request-workflow"
@@ -113,10 +115,11 @@ def basic(login: str, password_md5: str) -> str:
     return "Basic " + base64.b64encode(f"{login}:{password_md5}".encode()).decode()
 
 
-def apply_document(url: str, content: Mapping[str, Any]) -> None:
+def apply_document(url: str, content: Mapping[str, Any], keys: Path | None = None) -> None:
     """What `counterfoil org apply` does, without starting a process for it."""
-    draft = read(json.dumps(content).encode())  # JSON is YAML
-    work = administration.apply_to(url, draft, PasswordSources({}, Path(), None), operator="test", dry_run=False)
+    draft = read(json.dumps(content).encode(), RESOURCES)  # JSON is YAML
+    sources = PasswordSources({}, Path(), None, (lambda: load_keys(keys)) if keys else None)
+    work = administration.apply_to(url, draft, sources, operator="test", dry_run=False)
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, work).result()
 
@@ -148,7 +151,7 @@ class Shop:
     def apply(self) -> None:
         """Make the organisation what `content` says now."""
         assert self.serve.database_url is not None
-        apply_document(self.serve.database_url, self.content)
+        apply_document(self.serve.database_url, self.content, self.serve.folder / "keys.json")
 
     def change(self, **sections: Any) -> None:
         """Replace sections of the file (dictionaries are merged) and apply it."""
@@ -180,6 +183,34 @@ class Shop:
     def sign_in(self, name: str, password: str) -> httpx.Response:
         body = {"orgId": self.org_id, "userName": name, "password": password}
         return self.http.post("/counterfoil/v1/ui-token", json=body)
+
+    def access_token(self, key: str, secret: str | None = None) -> httpx.Response:
+        """What an OAuth client is answered."""
+        body = {"key": key, "secret": secret or self.secret(key)}
+        return self.http.post("/v3/oauth/token/generate", json=body)
+
+    def secret(self, key: str) -> str:
+        """The secret of each client of this organisation."""
+        return f"{self.password}-{key}"
+
+    def client(self, name: str, **changes: Any) -> dict[str, Any]:
+        """A client as the organisation file lists it; its key is the name and the organisation's number."""
+        key = f"{name}.{self.org_id}"
+        self.serve.secrets.add(self.secret(key))
+        number = 900 + len(self.content.get("oauthClients", ()))
+        client = {"key": key, "id": number, "person": "E-1001", "secret": self.secret(key)} | changes
+        self.content.setdefault("oauthClients", []).append(client)
+        return client
+
+    def by_client(self, name: str, by: str | None = None, **changes: str | None) -> dict[str, str]:
+        """The headers of a call by a client of this name."""
+        key = f"{name}.{self.org_id}"
+        if key not in self._tokens:
+            answer = self.access_token(key)
+            assert answer.status_code == 200, answer.text
+            self._tokens[key] = answer.json()["data"]["accessToken"]
+            self.serve.secrets.add(self._tokens[key])
+        return self.headers(by, Authorization=None, X_CAP_API_OAUTH_TOKEN=self._tokens[key], **changes)
 
     def headers(self, by: str | None = None, **changes: str | None) -> dict[str, str]:
         """The contract's headers; a change to None leaves one out."""

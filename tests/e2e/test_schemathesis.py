@@ -20,9 +20,16 @@ from schemathesis.checks import CHECKS
 from schemathesis.core.result import Ok
 
 from counterfoil.domain.payload_types import TYPES
+from tests.administration.town import BEN, Town
 from tests.contract.serving import Serve, broken_rules, fetch
 from tests.contract.shop import BOTH, CHECKER, HOST, TILL, Member, Shop
 
+ADMINISTRATION = (
+    "POST /counterfoil/v1/admin-changes",
+    "GET /counterfoil/v1/admin-changes",
+    "GET /counterfoil/v1/admin-changes/{change_id}",
+    "POST /counterfoil/v1/admin-changes/{change_id}/decisions",
+)
 OPERATIONS = (
     "POST /api_gateway/v2/request-workflow/{request_type}",
     "PUT /api_gateway/v2/request-workflow/{request_type}",
@@ -31,6 +38,7 @@ OPERATIONS = (
     "POST /v1.1/points/redeem",
     "GET /v2/customers/lookup/points/balance",
     "GET /v2/customers/{customer_id}/points/balance",
+    "POST /v3/oauth/token/generate",
     "POST /counterfoil/v1/ui-token",
     "GET /counterfoil/v1/requests/{request_id}/events",
     "GET /counterfoil/v1/members/{member_id}/status",
@@ -40,9 +48,11 @@ OPERATIONS = (
     "GET /counterfoil/v1/requests/{request_id}/timeline",
     "GET /counterfoil/v1/access",
     "GET /counterfoil/v1/access/report",
+    "GET /.well-known/jwks.json",
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",
+    *ADMINISTRATION,
 )
 LIFE = (
     "POST /counterfoil/v1/requests/{request_id}/decisions",
@@ -59,7 +69,7 @@ LIFE = (
     "POST /counterfoil/v1/freezes/{freeze_id}/lift",
     "GET /counterfoil/v1/freezes",
 )
-NOTHING_TO_GET_WRONG = ("GET /healthz", "GET /readyz", "GET /metrics")
+NOTHING_TO_GET_WRONG = ("GET /.well-known/jwks.json", "GET /healthz", "GET /readyz", "GET /metrics")
 # What is good by the schema may still name a unit, a host or a request that is not there (2007, 2008); and the check
 # of ignored credentials takes the 429 of the throttle for a hole: test_callers.py tests both by hand.
 NOT_FOR_US = ("positive_data_acceptance", "ignored_auth")
@@ -90,7 +100,10 @@ def serve(server: Any) -> Iterator[Serve]:
 @pytest.fixture(scope="module")
 def shop(serve: Serve) -> Iterator[Shop]:
     with serve.client() as http:
-        yield Shop(serve, http, 950_000, "till.95", members=[Member(5_000_000, "9988776655", 10**9)]).open()
+        shop = Shop(serve, http, 950_000, "till.95", members=[Member(5_000_000, "9988776655", 10**9)]).open()
+        shop.client("app")
+        shop.apply()
+        yield shop
 
 
 def headers_of(shop: Shop, caller: str) -> dict[str, str]:
@@ -126,12 +139,12 @@ def test_the_life_of_a_request_is_as_described(serve: Serve, shop: Shop, label: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("label", [*OPERATIONS[:14], *LIFE])
+@pytest.mark.parametrize("label", [*OPERATIONS[:15], *LIFE])
 def test_as_described_at_length(serve: Serve, shop: Shop, label: str) -> None:
     run(serve, label, headers_of(shop, "maker"), examples=150)
 
 
-@pytest.mark.parametrize("label", OPERATIONS[:14])
+@pytest.mark.parametrize("label", OPERATIONS[:15])
 def test_good_answers_are_as_described(serve: Serve, shop: Shop, label: str) -> None:
     """The same with the names of what is really there put in, so that the calls succeed."""
     pending = shop.create(shop.body(shop.members[0]))["requestId"]
@@ -161,6 +174,24 @@ def test_good_answers_are_as_described(serve: Serve, shop: Shop, label: str) -> 
     assert 200 in statuses, statuses
 
 
+@pytest.mark.parametrize("label", ADMINISTRATION)
+def test_as_described_to_an_administrator(serve: Serve, label: str) -> None:
+    """Good and bad data for an organisation under dual control, and calls that succeed."""
+    with serve.client() as http:
+        town = Town(serve, http, 960_000 + ADMINISTRATION.index(label)).open()
+        pending = town.proposed(town.part(policy={"approvals": 2}))["id"]
+
+        def fill(case: Any) -> None:
+            if "change_id" in (case.path_parameters or {}):
+                case.path_parameters["change_id"] = pending
+            if isinstance(case.body, dict) and "file" in case.body:
+                case.body["file"] = town.part(programme={"id": 1, "name": "Stars"})
+            case.query = {}
+
+        run(serve, label, town.headers(BEN), examples=8)
+        assert 200 in run(serve, label, town.headers(BEN), examples=4, fill=fill)
+
+
 def _fill_body(shop: Shop, body: dict[str, Any]) -> None:
     if "entityInfo" in body:
         body["entityInfo"] = {"tillId": TILL}
@@ -173,6 +204,8 @@ def _fill_body(shop: Shop, body: dict[str, Any]) -> None:
         (redeem[0] if isinstance(redeem, list) else redeem)["customer"] = {"mobile": "9988776655"}
     elif "requestId" in body:
         body["requestId"] = shop.create(shop.body(shop.members[0]))["requestId"]
+    elif "secret" in body:
+        body |= {"key": f"app.{shop.org_id}", "secret": shop.secret(f"app.{shop.org_id}")}
     elif "userName" in body:
         body |= {"orgId": shop.org_id, "userName": CHECKER, "password": f"{shop.password}-{CHECKER}"}
 

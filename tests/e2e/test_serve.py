@@ -1,5 +1,6 @@
 """`counterfoil serve` as an operator meets it: workers, changes, the end, probes."""
 
+import base64
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,64 @@ def lines(serve: Serve) -> Iterator[list[Line]]:
     yield opened
     for line in opened:
         line.connection.close()
+
+
+def test_the_signing_key_changes_while_every_worker_serves(serve: Serve, shop: Shop, lines: list[Line]) -> None:
+    """Old tokens stay good, new ones have the new key on every worker at once; a dropped key ends its tokens."""
+    shop.client("app")
+    apply_by_hand(shop)
+    key = f"app.{shop.org_id}"
+    body = encoded({"key": key, "secret": shop.secret(key)})
+    plain = {"Content-Type": "application/json"}
+
+    def generate(line: Line) -> str:
+        token: str = line.ask("POST", "/v3/oauth/token/generate", plain, body)[1]["data"]["accessToken"]
+        serve.secrets.add(token)
+        return token
+
+    def read(line: Line, token: str) -> tuple[int, int]:
+        return code_of(line.ask("GET", f"{WORKFLOW}/requests", {"X-CAP-API-OAUTH-TOKEN": token}))
+
+    def kid_of(token: str) -> str:
+        return str(json.loads(base64.urlsafe_b64decode(token.partition(".")[0] + "=="))["kid"])
+
+    def rotate(*options: str) -> str:
+        done = command("keys", "rotate", *options, environment=serve.environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()[1]
+
+    before = [generate(line) for line in lines]
+    new = rotate("--after-minutes", "0")
+    # At once, whichever worker has looked into the file already: an unknown key makes the others look.
+    early = [generate(line) for line in lines]
+    assert {read(line, token) for line in lines for token in (*before, *early)} == {(200, 0)}
+    time.sleep(EFFECTIVE_SECONDS)
+    after = [generate(line) for line in lines]
+    assert {kid_of(token) for token in after} == {new}
+    assert {read(line, token) for line in lines for token in (*before, *early, *after)} == {(200, 0)}
+    for line in lines:
+        published = line.ask("GET", "/.well-known/jwks.json", {})[1]["keys"]
+        assert [each["kid"] for each in published] == [kid_of(before[0]), new]
+    last = rotate("--drop-old")
+    for old in (before[0], after[0]):
+        assert_soon(lines, partial(read, token=old), (401, 2013))
+    fresh = [generate(line) for line in lines]
+    assert {kid_of(token) for token in fresh} == {last}
+    assert {read(line, token) for line in lines for token in fresh} == {(200, 0)}
+
+
+def test_a_client_that_ends_ends_on_every_worker(shop: Shop, lines: list[Line]) -> None:
+    client = shop.client("app")
+    apply_by_hand(shop)
+    headers = shop.by_client("app")
+
+    def read(line: Line) -> tuple[int, int]:
+        return code_of(line.ask("GET", f"{WORKFLOW}/requests", headers))
+
+    assert [read(line) for line in lines] == [(200, 0)] * WORKERS
+    client["active"] = False
+    apply_by_hand(shop)
+    assert [read(line) for line in lines] == [(401, 2013)] * WORKERS
 
 
 def apply_by_hand(shop: Shop, **sections: Any) -> None:

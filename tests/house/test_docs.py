@@ -24,8 +24,8 @@ from cyclopts import App
 from prometheus_client import CollectorRegistry
 
 from counterfoil import telemetry
-from counterfoil.application import organisation_files, policy_files
-from counterfoil.cli import demo, remote
+from counterfoil.application import caller_sections, organisation_files, policy_files
+from counterfoil.cli import demo
 from counterfoil.cli.main import app
 from counterfoil.domain import execution_answers
 from counterfoil.domain.access import UnitKind
@@ -115,7 +115,6 @@ def missing_files(text: str) -> Iterator[str]:
 def missing_variables(text: str) -> Iterator[str]:
     known = {each.metadata["variable"] for each in fields(Settings)}
     known |= set(re.findall(r"\bCOUNTERFOIL_\w+", text_of("Makefile")))
-    known |= {*remote.VARIABLES}
     yield from set(re.findall(r"\b(?:COUNTERFOIL|PROMETHEUS)_[A-Z_]+|\b[A-Z]+_URL\b", text)) - known
 
 
@@ -269,6 +268,9 @@ def test_every_field_of_an_organisation_file() -> None:
         "people": {*organisation_files.PERSON, *organisation_files.USER},
         "groups": {*organisation_files.GROUP},
         "credentials": {*organisation_files.CREDENTIAL},
+        "oauthClients": {*caller_sections.OAUTH_CLIENT},
+        "accessGroups": {*caller_sections.ACCESS_GROUP},
+        "uiTokenIssuers": {*caller_sections.ISSUER},
         "grants": {*organisation_files.GRANT},
         "hosts": {*organisation_files.HOST},
         "policy": {*policy_files.fields_of_the_section()},

@@ -20,7 +20,7 @@ EXPECTED = {
     2001: 403, 2002: 400, 2005: 400, 2007: 400, 2008: 400, 2009: 400, 2011: 400, 2012: 400, 2013: 401, 2014: 400,
     2015: 400, 2021: 400, 2022: 400, 2023: 400,
     2901: 409, 2902: 412, 2903: 503, 2904: 413, 2905: 415, 2906: 404, 2907: 429, 2908: 500,
-    2909: 405, 3002: 400, 8015: 404,
+    2909: 405, 3002: 400, 8015: 404, 1061: 400, 4000: 403, 320001: 401,
 }  # fmt: skip
 
 
@@ -39,7 +39,8 @@ def body_of(answer: Answer) -> Any:
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 def test_every_refusal_has_its_status(kind: type[Refusal]) -> None:
-    assert status_of(kind) == (404 if kind is refusals.RequestNotFound else EXPECTED[kind.code])
+    of_their_own = {refusals.RequestNotFound: 404, refusals.TokenExpired: 498}
+    assert status_of(kind) == of_their_own.get(kind, EXPECTED[kind.code])
 
 
 def test_the_table_has_no_dead_line() -> None:
@@ -82,6 +83,21 @@ def test_the_quirk_of_v1() -> None:
     assert body_of(render(refusals.InvalidPayload("wrong"), "v1")) == {
         "response": {"status": {"success": "false", "code": 2008, "message": "wrong"}}
     }
+
+
+def test_the_end_of_a_token_in_v1() -> None:
+    """Sample auth-errors/v11-498-expired.json."""
+    answer = render(refusals.TokenExpired("Token expired at 2019-12-02T12:31:15.000+0530"), "v1")
+    assert answer.status == 498
+    status = {"success": "true", "code": "498", "message": "Token expired at 2019-12-02T12:31:15.000+0530"}
+    assert body_of(answer) == {"response": {"status": status, "responses": None}}
+
+
+def test_the_token_call_has_an_envelope_of_its_own() -> None:
+    """Sample oauth-token/response-invalid.json: a code and a message, nothing else."""
+    answer = render(refusals.WrongClient("Invalid client key and secret"), "oauth")
+    assert answer.status == 401
+    assert answer.body == b'{"data":null,"errors":[{"code":320001,"message":"Invalid client key and secret"}]}'
 
 
 @pytest.mark.parametrize("family", ["v1", "v2"])

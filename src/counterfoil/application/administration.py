@@ -10,10 +10,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from counterfoil.application import ids, passwords
+from counterfoil.application import ids, issuers, passwords
+from counterfoil.application.caller_sections import KEY_BYTES_MAX
+from counterfoil.application.keys import Keyring
 from counterfoil.application.organisation_files import Draft
 from counterfoil.application.passwords import SECRET_BYTES_MAX, Passwords
-from counterfoil.domain import member_entries, organisation_changes, organisation_files, policy_problems
+from counterfoil.domain import (
+    caller_entries,
+    dual_control,
+    member_entries,
+    organisation_changes,
+    organisation_files,
+    policy_problems,
+)
 from counterfoil.domain.member_entries import MemberChange
 from counterfoil.domain.organisation_changes import Difference
 from counterfoil.domain.organisation_files import Current, OrganisationFile, Password, Problem
@@ -24,8 +33,12 @@ from counterfoil.storage.database import Tx
 
 EVENT_KIND: Final = "organisation_applied"
 MEMBERS_PER_EVENT: Final = 500
+PROPOSE_IT: Final = (
+    "the organisation is under dual control: sign in as an administrator with `counterfoil login` and apply the file "
+    "again, which proposes it to another administrator"
+)
 # Whoever reads the trail of an organisation need not know who these people are.
-_PERSONAL: Final = frozenset({"person", "user", "credential", "group", "grant"})
+_PERSONAL: Final = frozenset({"person", "user", "credential", "oauthClient", "group", "grant"})
 
 
 class CannotApply(Exception):
@@ -38,11 +51,15 @@ class CannotApply(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PasswordSources:
-    """Where passwords that are not in the file come from. `ask` is None where nobody can be asked."""
+    """Where passwords that are not in the file come from. `ask` is None where nobody can be asked.
+
+    `keyring` opens the keys of the installation, which only the secret of an issuer needs.
+    """
 
     environment: Mapping[str, str]
     folder: Path
     ask: Callable[[str], str] | None
+    keyring: Callable[[], Keyring] | None = None
 
 
 async def apply_to(url: str, draft: Draft, sources: PasswordSources, *, operator: str, dry_run: bool) -> Difference:
@@ -54,7 +71,9 @@ async def apply_to(url: str, draft: Draft, sources: PasswordSources, *, operator
         raise CannotApply(draft.problems)
     secrets = resolve_passwords(draft, draft.file, sources)
     async with administration.transaction(url, keep=not dry_run) as tx:
-        difference = await apply_file(tx, draft.file, secrets, operator=operator, problems=draft.problems)
+        difference = await apply_file(
+            tx, draft.file, secrets, operator=operator, problems=draft.problems, keyring=sources.keyring
+        )
     if not dry_run and len(difference.members) >= administration.ANALYSE_FROM_MEMBERS:
         await administration.analyse(url)
     return difference
@@ -67,6 +86,7 @@ async def apply_file(
     *,
     operator: str,
     problems: Sequence[Problem] = (),
+    keyring: Callable[[], Keyring] | None = None,
 ) -> Difference:
     """Make the organisation what the file says. `secrets` are the passwords by the place that has them.
 
@@ -74,16 +94,10 @@ async def apply_file(
     """
     is_new = await administration.lock(tx, file.settings)
     current, now = await administration.load(tx, file, is_new=is_new)
-    found = [
-        *problems,
-        *organisation_files.problems(file, current),
-        *([] if _is_unreadable(problems) else policy_problems.problems(file, current)),
-        *member_entries.problems(file, current, now),
-    ]
-    found = found or list(_without_password(file, current, secrets))
-    if found:
-        raise CannotApply(found)
-    difference = organisation_changes.difference(file, current, await _new_hashes(file, current, secrets))
+    found = list(problems)
+    if current.settings is not None and current.settings.control == "dual":
+        found.append(Problem("organisation.control", PROPOSE_IT))
+    difference = await difference_of(file, current, secrets, now, found, keyring)
     if not difference:
         return difference
     try:
@@ -91,13 +105,17 @@ async def apply_file(
     except administration.LoginTaken as taken:
         raise CannotApply(
             [
-                Problem(f"{path}.login", f"the login {each.login} belongs to another organisation: use another")
+                Problem(
+                    f"{path}.{'key' if each.is_client else 'login'}",
+                    f"the login {each.login} belongs to another organisation: use another",
+                )
                 for path, each in file.credentials.items()
                 if each.login in taken.logins
             ]
         ) from None
+    personal = {"operator": operator}
     await administration.append_events(
-        tx, file.settings.org_id, _events(file.settings.org_id, difference, operator, now)
+        tx, file.settings.org_id, events(file.settings.org_id, difference, now, {}, personal)
     )
     return difference
 
@@ -105,6 +123,37 @@ async def apply_file(
 def _is_unreadable(problems: Sequence[Problem]) -> bool:
     """Whether the policy itself could not be read, so that nothing more can be said about it."""
     return any(problem.path.startswith("policy") for problem in problems)
+
+
+async def difference_of(
+    file: OrganisationFile,
+    current: Current,
+    secrets: Mapping[str, str],
+    now: datetime,
+    problems: Sequence[Problem] = (),
+    keyring: Callable[[], Keyring] | None = None,
+) -> Difference:
+    """What the file changes; raises CannotApply with everything that is wrong with it, `problems` first."""
+    found = [
+        *problems,
+        *organisation_files.problems(file, current),
+        *caller_entries.problems(file, current),
+        *([] if _is_unreadable(problems) else policy_problems.problems(file, current)),
+        *member_entries.problems(file, current, now),
+    ]
+    found = found or list(_without_password(file, current, secrets))
+    keys: dict[str, str] = {}
+    if not found:
+        keys, found = issuer_keys(file, current, secrets, keyring)
+    if found:
+        raise CannotApply(found)
+    hashes = await _new_hashes(file, current, secrets)
+    difference = organisation_changes.difference(file, current, hashes | keys)
+    after = dual_control.organisation_after(current.organisation, file.settings, difference)
+    found = list(dual_control.problems(after, now)) if difference else []
+    if found:
+        raise CannotApply(found)
+    return difference
 
 
 def resolve_passwords(draft: Draft, file: OrganisationFile, sources: PasswordSources) -> dict[str, str]:
@@ -125,11 +174,12 @@ def resolve_passwords(draft: Draft, file: OrganisationFile, sources: PasswordSou
             secrets[path] = _secret(file, path, told, password)
     for path, password in waiting:
         if sources.ask is None:
-            draft.problems.append(Problem(f"{path}.passwordPrompt", "there is no terminal to ask on: run it in one"))
+            field = f"{path}.{password.word}Prompt"
+            draft.problems.append(Problem(field, "there is no terminal to ask on: run it in one"))
         elif not draft.problems:
-            told = sources.ask(f"Password of {_whose(file, path)} (empty: leave as it is): ")
+            told = sources.ask(f"{password.word.capitalize()} of {_whose(file, path)} (empty: leave as it is): ")
             if told and not _is_usable(told):
-                draft.problems.append(Problem(f"{path}.passwordPrompt", _UNUSABLE))
+                draft.problems.append(Problem(f"{path}.{password.word}Prompt", _UNUSABLE))
             elif told:
                 secrets[path] = _secret(file, path, told, password)
     return secrets
@@ -141,12 +191,12 @@ _UNUSABLE: Final = f"is no usable password: it must have 1 to {SECRET_BYTES_MAX}
 def _read_password(password: Password, sources: PasswordSources) -> str | Problem:
     match password.source:
         case "env":
-            name = "passwordEnv"
+            name = f"{password.word}Env"
             if password.value not in sources.environment:
                 return Problem(name, f"there is no variable {password.value} in the environment: set it")
             told = sources.environment[password.value]
         case "file":
-            name = "passwordFile"
+            name = f"{password.word}File"
             path = sources.folder / password.value
             try:
                 told = path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
@@ -154,34 +204,64 @@ def _read_password(password: Password, sources: PasswordSources) -> str | Proble
                 reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
                 return Problem(name, f"{path} cannot be read: {reason}")
         case _:
-            name = "passwordMd5" if password.is_md5 else "password"
+            name = "passwordMd5" if password.is_md5 else password.word
             told = password.value
-    return told if _is_usable(told) else Problem(name, _UNUSABLE)
+    most = SECRET_BYTES_MAX if password.word in ("password", "secret") else KEY_BYTES_MAX
+    return told if _is_usable(told, most) else Problem(name, _UNUSABLE)
 
 
-def _is_usable(told: str) -> bool:
+def _is_usable(told: str, bytes_max: int = SECRET_BYTES_MAX) -> bool:
     try:
-        return 0 < len(told.encode()) <= SECRET_BYTES_MAX
+        return 0 < len(told.encode()) <= bytes_max
     except UnicodeEncodeError:
         return False
 
 
 def _secret(file: OrganisationFile, path: str, told: str, password: Password) -> str:
-    """What is hashed: a person's password itself, a calling system's in the form in which it sends it."""
-    return passwords.till_form(told) if path in file.credentials and not password.is_md5 else told
+    """What is hashed: a till's password in the form in which it is sent, any other secret itself."""
+    credential = file.credentials.get(path)
+    return passwords.till_form(told) if credential and not credential.is_client and not password.is_md5 else told
 
 
 def _whose(file: OrganisationFile, path: str) -> str:
     if path in file.users:
         return f"user {file.users[path].user_name}"
+    if file.issuers and path in file.issuers:
+        return f"issuer {file.issuers[path].issuer}"
     return f"credential {file.credentials[path].login}"
+
+
+def issuer_keys(
+    file: OrganisationFile,
+    current: Current,
+    secrets: Mapping[str, str],
+    keyring: Callable[[], Keyring] | None,
+) -> tuple[dict[str, str], list[Problem]]:
+    """The keys of trusted issuers in the form in which they are kept, by place, and what is wrong with them."""
+    keys: dict[str, str] = {}
+    found: list[Problem] = []
+    for path, issuer in (file.issuers or {}).items():
+        known = current.issuers.get(issuer.issuer)
+        word = file.passwords[path].word if path in secrets else ""
+        try:
+            if word == "secret":
+                before = known.keys if known and known.algorithm == issuer.algorithm else ""
+                keys[path] = issuers.stored_secret(issuer, secrets[path], before, file.settings.org_id, keyring)
+            elif word:
+                keys[path] = issuers.stored_jwks(issuer, secrets[path], word)
+            elif known is None or known.algorithm != issuer.algorithm:
+                found.append(Problem(f"{path}.secretPrompt", f"the issuer {issuer.issuer} needs a secret: type one"))
+        except issuers.UnusableKey as error:
+            found.append(Problem(f"{path}.{word}", str(error)))
+    return keys, found
 
 
 def _without_password(file: OrganisationFile, current: Current, secrets: Mapping[str, str]) -> Iterator[Problem]:
     """New credentials whose password was asked for and not given."""
     for path, credential in file.credentials.items():
         if credential.login not in current.credentials and path not in secrets:
-            yield Problem(f"{path}.passwordPrompt", f"the new credential {credential.login} needs a password: type one")
+            word = "secret" if credential.is_client else "password"
+            yield Problem(f"{path}.{word}Prompt", f"the new credential {credential.login} needs a {word}: type one")
 
 
 async def _new_hashes(file: OrganisationFile, current: Current, secrets: Mapping[str, str]) -> dict[str, str]:
@@ -193,6 +273,7 @@ async def _new_hashes(file: OrganisationFile, current: Current, secrets: Mapping
     for path, credential in file.credentials.items():
         stored_credential = current.credentials.get(credential.login)
         stored[path] = stored_credential.secret_hash if stored_credential else None
+    secrets = {path: secret for path, secret in secrets.items() if path in file.users or path in file.credentials}
     verifier = Passwords(waiting_max=len(secrets) + 1)
     few = asyncio.Semaphore(passwords.THREADS)
 
@@ -210,14 +291,16 @@ async def _new_hashes(file: OrganisationFile, current: Current, secrets: Mapping
     return {path: hashed for path, hashed in zip(secrets, hashes, strict=True) if hashed is not None}
 
 
-def _events(org_id: int, difference: Difference, operator: str, now: datetime) -> list[Event]:
+def events(
+    org_id: int, difference: Difference, now: datetime, why: Mapping[str, str], who: Mapping[str, str]
+) -> list[Event]:
     """One event for the organisation and one for each few hundred members, all of one subject.
 
     What tells about a person stands in them as a commitment only.
     """
     subject = ids.uuid7()
     changes: list[dict[str, str]] = []
-    personal = {"operator": operator}
+    personal = dict(who)
     for number, change in enumerate(difference.records, start=1):
         lines = [f"{line.sign} {line.text}" for line in organisation_changes.record_lines(change)]
         fact = {"sign": change.sign, "what": change.what}
@@ -226,17 +309,18 @@ def _events(org_id: int, difference: Difference, operator: str, now: datetime) -
         else:
             fact["lines"] = "\n".join(lines)
         changes.append(fact)
-    facts = {"organisation": org_id, "version": difference.version, "changes": changes}
-    events = [make_event(subject, ids.uuid7(), EVENT_KIND, now, ids.salt(), facts, personal)]
+    facts = {**why, "organisation": org_id, "version": difference.version, "changes": changes}
+    found = [make_event(subject, ids.uuid7(), EVENT_KIND, now, ids.salt(), facts, personal)]
     remaining = iter(difference.members)
     while part := list(islice(remaining, MEMBERS_PER_EVENT)):
         facts = {
+            **why,
             "organisation": org_id,
             "version": difference.version,
             "members": [*map(_member_facts, part)],
         }
-        events.append(make_event(subject, ids.uuid7(), EVENT_KIND, now, ids.salt(), facts, dict(_member_persons(part))))
-    return events
+        found.append(make_event(subject, ids.uuid7(), EVENT_KIND, now, ids.salt(), facts, dict(_member_persons(part))))
+    return found
 
 
 def _member_facts(member: MemberChange) -> dict[str, Any]:

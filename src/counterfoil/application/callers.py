@@ -11,16 +11,30 @@ import os
 from base64 import b64decode
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import blake2b
 from typing import Final
+from zoneinfo import ZoneInfo
 
+from counterfoil.application.access_tokens import AccessTokens
+from counterfoil.application.issuers import Issuers
 from counterfoil.application.organisations import Organisations
 from counterfoil.application.passwords import REMEMBERED_SECONDS, Passwords
 from counterfoil.application.throttle import Throttle
-from counterfoil.application.tokens import Token, Tokens
+from counterfoil.application.tokens import Tokens
+from counterfoil.domain import identities
 from counterfoil.domain.access import Actor
+from counterfoil.domain.callers import BASIC, OAUTH, TOKEN_SECONDS_DEFAULT
 from counterfoil.domain.organisations import Credential, Organisation, User
-from counterfoil.domain.refusals import Busy, IdentityNotVerified, Refusal, Throttled, WrongOrganisation
+from counterfoil.domain.refusals import (
+    Busy,
+    IdentityNotVerified,
+    Refusal,
+    Throttled,
+    TokenExpired,
+    WrongClient,
+    WrongOrganisation,
+)
 from counterfoil.storage import organisations as stored
 from counterfoil.storage.database import Pool, acquire
 
@@ -37,6 +51,10 @@ WRONG_USER: Final = (
     "the user token in X-CAP-UI-AUTH-TOKEN is not valid (any more): get one from POST /counterfoil/v1/ui-token"
 )
 WRONG_SIGN_IN: Final = "the user name or the password is wrong"
+ACCESS_TOKEN: Final = "X-CAP-API-OAUTH-TOKEN"  # noqa: S105 - the name of a header
+WRONG_ACCESS_TOKEN: Final = "the access token is not valid (any more): get one from POST /v3/oauth/token/generate"  # noqa: S105 - no secret
+TWO_SYSTEMS: Final = "an access token and Authorization could be two callers: send one of the two"
+WRONG_CLIENT: Final = "Invalid client key and secret"  # the contract's words
 _WRONG_TILLS: Final = (
     "too many calls with a wrong credential of this till were decided: nothing was decided now, send it again"
 )
@@ -47,6 +65,7 @@ class Presented:
     """What a call shows: its headers as they came, and where it came from."""
 
     authorization: bytes
+    access_token: bytes
     organisation: bytes | None
     token: bytes
     source: str
@@ -67,6 +86,10 @@ class _Known:
     actor: Actor
     until_ticks: float
     until: float
+    signing_keys: object
+
+
+_Judged = tuple[User | None, float, datetime | None]
 
 
 class Callers:
@@ -79,12 +102,16 @@ class Callers:
         passwords: Passwords,
         throttle: Throttle,
         tokens: Tokens,
+        access_tokens: AccessTokens,
+        issuers: Issuers,
     ) -> None:
         self._pool = pool
         self._organisations = organisations
         self._passwords = passwords
         self._throttle = throttle
         self._tokens = tokens
+        self._access_tokens = access_tokens
+        self._issuers = issuers
         self._key = os.urandom(32)
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
@@ -92,9 +119,9 @@ class Callers:
         """The organisation and the actor of a call; raises the refusal otherwise."""
         # Everything but the clock that the result depends on is in this name or in the snapshot.
         organisation = b"" if shown.organisation is None else b"=" + shown.organisation
-        joined = b"%d|%d|%d|%b%b%b" % (
-            shown.organisation_required, len(shown.authorization), len(shown.token),
-            shown.authorization, shown.token, organisation,
+        joined = b"%d|%d|%d|%d|%b%b%b%b" % (
+            shown.organisation_required, len(shown.authorization), len(shown.access_token), len(shown.token),
+            shown.authorization, shown.access_token, shown.token, organisation,
         )  # fmt: skip
         name = blake2b(joined, key=self._key, digest_size=16).digest()
         known = self._known.get(name)
@@ -102,6 +129,7 @@ class Callers:
             known is not None
             and clock.ticks < known.until_ticks
             and clock.now < known.until
+            and known.signing_keys is self._access_tokens.generation(clock.ticks)
             and await self._organisations.current(known.organisation.org_id) is known.organisation
         ):
             return known.organisation, known.actor
@@ -113,50 +141,107 @@ class Callers:
         return known.organisation, known.actor
 
     async def _identify(self, shown: Presented, clock: Clock) -> _Known:
+        organisation, credential, until = await self._system(shown, clock)
+        judged = self._judge(organisation, shown, clock)
+        if isinstance(judged, Refusal):
+            # The login may have moved to the organisation that is meant, the user or the issuer of the token may be
+            # new: then this snapshot is an old one.
+            if await self._look_again(credential.login, organisation) is organisation:
+                raise judged
+            organisation, credential, until = await self._system(shown, clock)
+            judged = self._judge(organisation, shown, clock)
+            if isinstance(judged, Refusal):
+                raise judged
+        user, user_until, decides_from = judged
+        return _Known(
+            organisation,
+            identities.actor_of(organisation, credential, user, decides_from),
+            clock.ticks + KNOWN_SECONDS,
+            min(until, user_until),
+            self._access_tokens.generation(clock.ticks),
+        )
+
+    async def _system(self, shown: Presented, clock: Clock) -> tuple[Organisation, Credential, float]:
+        """The calling system, and until when what it shows counts; raises IdentityNotVerified."""
+        if shown.access_token:
+            if shown.authorization:
+                raise IdentityNotVerified(TWO_SYSTEMS, ACCESS_TOKEN)
+            return await self._client(shown.access_token, clock)
         parsed = parse_basic(shown.authorization)
         if parsed is None:
             raise IdentityNotVerified(WRONG_CREDENTIALS, "Authorization")
-        organisation, credential = await self._system(*parsed, shown.source, clock)
-        token = self._tokens.verify(shown.token, clock.now) if shown.token else None
-        refused = _mismatch(organisation, shown, token)
-        if refused is not None:
-            # The login may have moved to the organisation that is meant: then this snapshot is an old one.
-            if await self._look_again(parsed[0], organisation) is organisation:
-                raise refused
-            organisation, credential = await self._system(*parsed, shown.source, clock)
-            refused = _mismatch(organisation, shown, token)
-            if refused is not None:
-                raise refused
-        if token is None:
-            actor = _actor_of(organisation, credential, None)
-            return _Known(organisation, actor, clock.ticks + KNOWN_SECONDS, _FOR_EVER)
-        user = _user_of(organisation, token.user_id, token.epoch)
-        if user is None:
-            fresh = await self._reload(organisation)
-            user = _user_of(fresh, token.user_id, token.epoch) if fresh else None
-            if fresh is None or user is None:
-                raise IdentityNotVerified(WRONG_USER, "X-CAP-UI-AUTH-TOKEN")
-            organisation = fresh
-        actor = _actor_of(organisation, credential, user)
-        return _Known(organisation, actor, clock.ticks + KNOWN_SECONDS, token.expires_at)
+        found = await self._secret_of(*parsed, BASIC, shown.source, clock)
+        if found is None:
+            raise IdentityNotVerified(WRONG_CREDENTIALS, "Authorization")
+        return *found, _FOR_EVER
 
-    async def _system(self, login: str, secret: bytes, source: str, clock: Clock) -> tuple[Organisation, Credential]:
-        """The calling system behind a login and its secret; raises IdentityNotVerified."""
+    async def _client(self, token: bytes, clock: Clock) -> tuple[Organisation, Credential, float]:
+        """The OAuth client behind an access token; raises IdentityNotVerified or TokenExpired."""
+        said = self._access_tokens.read(token, clock.now, clock.ticks)
+        organisation = await self._organisations.current(said.org_id) if said else None
+        if said is None or organisation is None:
+            raise IdentityNotVerified(WRONG_ACCESS_TOKEN, ACCESS_TOKEN)
+        client = identities.credential_of(organisation, said.client, OAUTH)
+        if client is None or client.epoch != said.epoch:
+            organisation = await self._reload(organisation) or organisation
+            client = identities.credential_of(organisation, said.client, OAUTH)
+        if client is None or client.epoch != said.epoch:
+            raise IdentityNotVerified(WRONG_ACCESS_TOKEN, ACCESS_TOKEN)
+        if clock.now >= said.expires_at:
+            ended = datetime.fromtimestamp(said.expires_at, ZoneInfo(organisation.wire_time_zone))
+            raise TokenExpired(f"Token expired at {ended:%Y-%m-%dT%H:%M:%S}.000{ended:%z}")
+        return organisation, client, said.expires_at
+
+    async def _secret_of(
+        self, login: str, secret: bytes, kind: str, source: str, clock: Clock
+    ) -> tuple[Organisation, Credential] | None:
+        """The credential of this kind behind a login, if the secret is its own."""
         org_id = await self._organisations.organisation_of(login)
         organisation = await self._organisations.current(org_id) if org_id is not None else None
-        credential = _credential_of(organisation, login)
+        credential = identities.credential_of(organisation, login, kind)
         stored_hash = credential.secret_hash if credential else None
         correct = await self._verify(login, secret, stored_hash, source, clock)
         if not correct:
             organisation = await self._look_again(login, organisation)
-            credential = _credential_of(organisation, login)
+            credential = identities.credential_of(organisation, login, kind)
             if credential is not None and credential.secret_hash != stored_hash:
                 correct = await self._verify(login, secret, credential.secret_hash, source, clock)
-        if not correct:
-            raise IdentityNotVerified(WRONG_CREDENTIALS, "Authorization")
-        if organisation is None or credential is None:
-            raise AssertionError("a secret was verified without a credential (this is a bug)")
-        return organisation, credential
+        return (organisation, credential) if correct and organisation and credential else None
+
+    async def issue_access_token(self, key: str, secret: str, source: str, clock: Clock) -> tuple[str, int]:
+        """A token for the OAuth client and its life in seconds; raises WrongClient, whatever was wrong."""
+        if not key.isprintable():
+            raise WrongClient(WRONG_CLIENT)
+        found = await self._secret_of(key, secret.encode(), OAUTH, source, clock)
+        if found is not None:
+            # A token made from an old snapshot would have the old epoch, and end with the first call.
+            organisation = await self._reload(found[0]) or found[0]
+            client = identities.credential_of(organisation, key, OAUTH)
+            if client is not None and client.secret_hash == found[1].secret_hash:
+                seconds = client.token_seconds or TOKEN_SECONDS_DEFAULT
+                return self._access_tokens.issue(
+                    organisation.org_id, key, client.epoch, seconds, clock.now, clock.ticks
+                )
+        raise WrongClient(WRONG_CLIENT)
+
+    def _judge(self, organisation: Organisation, shown: Presented, clock: Clock) -> _Judged | Refusal:
+        """The user of a call, until when its token counts and from when it decides, or the refusal."""
+        refused = _wrong_organisation(organisation, shown)
+        if refused is not None:
+            return refused
+        if not shown.token:
+            return None, _FOR_EVER, None
+        token = self._tokens.verify(shown.token, clock.now)
+        if token is not None and token.org_id == organisation.org_id:
+            user = identities.user_of(organisation, token.user_id, token.epoch)
+            if user is not None:
+                return user, token.expires_at, None
+        elif token is None and organisation.issuers:
+            identity = self._issuers.verify(organisation, shown.token, clock.now)
+            user = identities.named_user(organisation, identity) if identity else None
+            if user is not None and identity is not None:
+                return user, identity.expires_at, identity.decides_from
+        return IdentityNotVerified(WRONG_USER, "X-CAP-UI-AUTH-TOKEN")
 
     async def _verify(self, login: str, secret: bytes, stored_hash: str | None, source: str, clock: Clock) -> bool:
         """Whether the secret is right; raises Throttled while this login or source was wrong too often."""
@@ -201,7 +286,7 @@ class Callers:
             # A token made from an old snapshot would have the old epoch, and end with the first call.
             organisation = await self._reload(organisation) or organisation
         user = organisation.users_by_name.get(user_name.lower()) if organisation else None
-        entitled = _user_of(organisation, user.user_id, user.epoch) if organisation and user else None
+        entitled = identities.user_of(organisation, user.user_id, user.epoch) if organisation and user else None
         stored_hash = entitled.password_hash if entitled else None
         if not await self._verify(login, secret, stored_hash, source, clock) or entitled is None:
             raise IdentityNotVerified(WRONG_SIGN_IN)
@@ -219,7 +304,7 @@ class Callers:
         if parsed is None:
             return None
         login, secret = parsed
-        credential = _credential_of(organisation, login)
+        credential = identities.credential_of(organisation, login, BASIC)
         stored_hash = credential.secret_hash if credential else None
         # Apart, so that makers who guess do not make checkers wait. No address looks like this.
         source = f"{'decisions' if final else 'requests'} of {caller}"
@@ -247,46 +332,16 @@ def parse_basic(header: bytes) -> tuple[str, bytes] | None:
     return name, secret.lower() if len(secret) == 32 else secret
 
 
-def _credential_of(organisation: Organisation | None, login: str) -> Credential | None:
-    credential = organisation.credentials.get(login) if organisation else None
-    return credential if credential is not None and credential.active else None
-
-
-def _user_of(organisation: Organisation, user_id: int, epoch: int) -> User | None:
-    """The user, if it may act: active, of an active person, and of the same epoch."""
-    user = organisation.users.get(user_id)
-    if user is None or not user.active or user.epoch != epoch:
-        return None
-    person = organisation.people.get(user.person_id)
-    return user if person is not None and person.active else None
-
-
-def _mismatch(organisation: Organisation, shown: Presented, token: Token | None) -> Refusal | None:
-    """What of the call is not this organisation's: its number, or the token."""
+def _wrong_organisation(organisation: Organisation, shown: Presented) -> Refusal | None:
+    """The refusal of a call whose number of the organisation is not the calling system's."""
     if shown.organisation is None:
         if shown.organisation_required:
             return WrongOrganisation("send the number of your organisation in the header", "X-CAP-API-AUTH-ORG-ID")
-    else:
-        digits = shown.organisation.strip()
-        # int() alone would take blanks, signs, underscores and Arabic digits.
-        if not digits.isdigit() or len(digits) > 19 or int(digits) != organisation.org_id:
-            return WrongOrganisation(
-                "this is not the number of the organisation that the credentials belong to",
-                "X-CAP-API-AUTH-ORG-ID",
-            )
-    if shown.token and (token is None or token.org_id != organisation.org_id):
-        return IdentityNotVerified(WRONG_USER, "X-CAP-UI-AUTH-TOKEN")
+        return None
+    digits = shown.organisation.strip()
+    # int() alone would take blanks, signs, underscores and Arabic digits.
+    if not digits.isdigit() or len(digits) > 19 or int(digits) != organisation.org_id:
+        return WrongOrganisation(
+            "this is not the number of the organisation that the credentials belong to", "X-CAP-API-AUTH-ORG-ID"
+        )
     return None
-
-
-def _actor_of(organisation: Organisation, credential: Credential, user: User | None) -> Actor:
-    return Actor(
-        org_id=organisation.org_id,
-        organisation_version=organisation.version,
-        login=credential.login,
-        login_rights=frozenset(credential.rights),
-        person_id=user.person_id if user else credential.person_id,
-        user_id=user.user_id if user else credential.user_id,
-        user_name=user.user_name if user else credential.login,
-        has_user=user is not None,
-    )

@@ -47,7 +47,7 @@ async def add_comments(tx: Tx, organisation: Organisation, commands: Sequence[Ad
                 "commented",
                 result.made_at,
                 command.salt,
-                {"login": command.actor.login, "org": organisation.org_id},
+                {**command.actor.origin, "org": organisation.org_id},
                 {"author": f"{result.person_id} {result.user_name}", "message": result.message},
             )
         )

@@ -83,7 +83,7 @@ def _add(
         changes.ended_delegations.append((result.delegation_id, result.ended_at))
     facts: dict[str, Any] = {
         "from": result.valid_from.isoformat(),
-        "login": actor.login,
+        **actor.origin,
         "org": organisation.org_id,
         "points_max": None if result.points_max is None else points_text(result.points_max),
         "type": result.request_type,

@@ -69,7 +69,7 @@ def _withdraw_one(
             request.state,
             ledger.now,
             command.salt,
-            {"digest": request.digest.hex(), "login": actor.login, "org": organisation.org_id, "state": request.state},
+            {"digest": request.digest.hex(), **actor.origin, "org": organisation.org_id, "state": request.state},
             {"maker": f"{actor.person_id} {actor.user_name}", "message": command.message},
         )
     )

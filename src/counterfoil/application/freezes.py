@@ -87,7 +87,7 @@ def _add(
         return
     kind = "frozen" if isinstance(command, PlaceFreeze) else "unfrozen" if result.lifted_at else "unfreezing_proposed"
     facts = {
-        "login": actor.login,
+        **actor.origin,
         "operator": isinstance(command, PlaceFreeze) and command.is_operator,
         "org": organisation.org_id,
         "scope": result.scope,

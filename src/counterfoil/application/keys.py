@@ -1,32 +1,48 @@
 """The keys of an installation: for encryption, for digests, for tokens; each for one purpose only.
 
 The file holds every key that was ever used for encryption, so that old values can be opened; the first one is
-used for new values. Keys never appear in a repr, a log or an error.
+used for new values. Of the keys that sign access tokens each signs from its moment on until the next one does.
+Keys never appear in a repr, a log or an error.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import os
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from joserfc.errors import JoseError
+from joserfc.jwk import RSAKey
+
+from counterfoil.domain.callers import TOKEN_SECONDS_MAX
 
 KEY_BYTES = 32
 KEY_ID_BYTES = 4
 NONCE_BYTES = 12
+SIGNING_BITS = 2048
 
 
 class KeysUnusable(Exception):
     """The file of the keys is missing, readable by others or damaged; the message says what to do."""
+
+
+class _SigningKey(msgspec.Struct, forbid_unknown_fields=True):
+    """An RSA key in PEM. `signs_from` is a time of day in seconds; in the file the newest key is the last."""
+
+    kid: str
+    signs_from: int
+    private: str
 
 
 class _KeysFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -35,6 +51,17 @@ class _KeysFile(msgspec.Struct, forbid_unknown_fields=True):
     encryption: dict[str, str]
     digest: str
     tokens: str
+    signing: list[_SigningKey] = []
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key that signs access tokens from one moment until another, in seconds of the time of day."""
+
+    kid: str
+    key: RSAKey = field(repr=False)
+    signs_from: int
+    signs_until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +72,7 @@ class Keyring:
     newest: bytes = field(repr=False)
     digest_key: bytes = field(repr=False)
     token_key: bytes = field(repr=False)
+    signing: tuple[SigningKey, ...] = field(repr=False)
 
     def seal(self, org_id: int, request_id: UUID, name: str, value: str) -> bytes:
         """Encrypt a header value so that it opens only for the same organisation, request and name."""
@@ -81,20 +109,52 @@ def create_keys(path: Path) -> None:
         encryption={secrets.token_hex(KEY_ID_BYTES): secrets.token_hex(KEY_BYTES)},
         digest=secrets.token_hex(KEY_BYTES),
         tokens=secrets.token_hex(KEY_BYTES),
+        signing=[_new_signing_key(0)],
     )
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        # A link fails where a rename would replace: nobody loses the keys of what is stored.
+        _write(path, keys, os.link)
+    except FileExistsError:
+        raise KeysUnusable(f"{path} exists already; new keys could not open what the old ones sealed") from None
+
+
+def rotate_signing_key(path: Path, *, now: int, signs_from: int, drop_old: bool) -> str:
+    """Add a key that signs access tokens from that moment on, and return its id; raises KeysUnusable.
+
+    Older keys stay for the tokens that they have signed; `drop_old` ends those tokens at once.
+    """
+    _read(path)  # says what is wrong before anything is locked
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # of two rotations at once, the second reads what the first has written
+        keys = _read(path)
+        new = _new_signing_key(signs_from)
+        earlier = [each for each in keys.signing if each.signs_from < signs_from and not drop_old]
+        keys.signing = [
+            each for each, following in pairwise([*earlier, new]) if following.signs_from + TOKEN_SECONDS_MAX > now
+        ] + [new]
+        _write(path, keys, os.replace)
+    finally:
+        os.close(folder)
+    return new.kid
+
+
+def _new_signing_key(signs_from: int) -> _SigningKey:
+    key = RSAKey.generate_key(SIGNING_BITS)
+    return _SigningKey(secrets.token_hex(KEY_ID_BYTES), signs_from, key.as_pem(private=True).decode())
+
+
+def _write(path: Path, keys: _KeysFile, put: Callable[[str, Path], None]) -> None:
     descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".keys-")  # made with mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(keys)) + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        # A link fails where a rename would replace: nobody loses the keys of what is stored.
-        os.link(unfinished, path)
-    except FileExistsError:
-        raise KeysUnusable(f"{path} exists already; new keys could not open what the old ones sealed") from None
+        put(unfinished, path)
     finally:
-        Path(unfinished).unlink()
+        Path(unfinished).unlink(missing_ok=True)
     _fsync_folder(path.parent)
 
 
@@ -109,6 +169,22 @@ def _fsync_folder(folder: Path) -> None:
 
 def load_keys(path: Path) -> Keyring:
     """Read the file of the keys; raises KeysUnusable."""
+    keys = _read(path)
+    try:
+        ciphers = {_key_id(name): AESGCM(_key(value)) for name, value in keys.encryption.items()}
+        newest = next(iter(ciphers))
+        ring = Keyring(ciphers, newest, _key(keys.digest), _key(keys.tokens), _signing_keys(keys))
+    except (ValueError, StopIteration, JoseError):
+        raise _damaged(path) from None
+    if not ring.signing:
+        raise KeysUnusable(
+            f"{path} has no key that signs access tokens: run `counterfoil keys rotate --after-minutes 0`, "
+            "and copy the file to every node"
+        )
+    return ring
+
+
+def _read(path: Path) -> _KeysFile:
     try:
         content = path.read_bytes()
         mode = path.stat().st_mode
@@ -122,13 +198,22 @@ def load_keys(path: Path) -> Keyring:
     if mode & 0o077:
         raise KeysUnusable(f"{path} can be read by others: run `chmod 600 {path}`")
     try:
-        keys = msgspec.json.decode(content, type=_KeysFile)
-        ciphers = {_key_id(name): AESGCM(_key(value)) for name, value in keys.encryption.items()}
-        newest = next(iter(ciphers))
-        return Keyring(ciphers, newest, _key(keys.digest), _key(keys.tokens))
-    except (msgspec.MsgspecError, ValueError, StopIteration):
-        # Without the cause: it may quote a part of a key.
-        raise KeysUnusable(f"{path} is not a keys file: put it back from a backup") from None
+        return msgspec.json.decode(content, type=_KeysFile)
+    except (msgspec.MsgspecError, ValueError):
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> KeysUnusable:
+    # Without the cause: it may quote a part of a key.
+    return KeysUnusable(f"{path} is not a keys file: put it back from a backup")
+
+
+def _signing_keys(keys: _KeysFile) -> tuple[SigningKey, ...]:
+    ends = [*(float(each.signs_from) for each in keys.signing[1:]), float("inf")]
+    return tuple(
+        SigningKey(each.kid, RSAKey.import_key(each.private, {"kid": each.kid}), each.signs_from, until)
+        for each, until in zip(keys.signing, ends, strict=False)
+    )
 
 
 def load_or_create_keys(path: Path) -> Keyring:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zoneinfo
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from decimal import Decimal
@@ -12,7 +12,7 @@ from typing import Final
 
 import phonenumbers
 
-from counterfoil.application import identifiers
+from counterfoil.application import caller_sections, identifiers
 from counterfoil.application.passwords import SECRET_BYTES_MAX
 from counterfoil.application.policy_files import read_policy
 from counterfoil.application.yaml_fields import Document, Fields
@@ -31,8 +31,8 @@ from counterfoil.domain.payload_types import TYPES
 from counterfoil.domain.payloads import parse_hostname
 
 SECTIONS: Final = (
-    "organisation", "units", "people", "groups", "credentials", "grants", "hosts", "policy", "programme",
-    "reasonCodes", "members",
+    "organisation", "units", "people", "groups", "credentials", "oauthClients", "accessGroups", "uiTokenIssuers",
+    "grants", "hosts", "policy", "programme", "reasonCodes", "members",
 )  # fmt: skip
 ORGANISATION: Final = (
     "id", "name", "timeZone", "wireTimeZone", "countryCode", "profile", "control", "echoCredentials",
@@ -41,7 +41,7 @@ ORGANISATION: Final = (
 UNITS: Final[Mapping[UnitKind, tuple[str, ...]]] = {
     UnitKind.ZONE: ("id", "name", "code", "parent", "active"),
     UnitKind.CONCEPT: ("id", "name", "code", "parent", "active"),
-    UnitKind.STORE: ("id", "name", "code", "zone", "concept", "active"),
+    UnitKind.STORE: ("id", "name", "code", "externalIds", "zone", "concept", "active"),
     UnitKind.TILL: ("id", "name", "code", "store", "active"),
 }
 PASSWORDS: Final = ("password", "passwordEnv", "passwordFile", "passwordPrompt")
@@ -49,7 +49,9 @@ MD5: Final = "passwordMd5"
 PERSON: Final = ("staffId", "name", "active", "memberIdentifiers", "users")
 GROUP: Final = ("id", "name", "people")
 USER: Final = ("id", "userName", "active", *PASSWORDS)
-CREDENTIAL: Final = ("login", "id", "till", "person", "rights", "active", MD5, *PASSWORDS)
+CREDENTIAL: Final = (
+    "login", "id", "till", "person", "rights", *caller_sections.CAPS, "accessGroup", "active", MD5, *PASSWORDS,
+)  # fmt: skip
 GRANT: Final = ("person", "group", "unit", "right", "type", "pointsMax", "from", "until")
 HOST: Final = ("id", "url", "target")
 PROGRAMME: Final = (
@@ -61,10 +63,9 @@ LOT: Final = ("reference", "points", "awardedAt", "expiresAt")
 
 IDENTIFIER_LENGTH_MAX: Final = 200
 _MD5_FORM = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_LOGIN = re.compile(r"[^\s:]+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _CURRENCY = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
-_GRANTED: Final = (Right.MAKE, Right.CHECK, Right.FREEZE)
+_GRANTED: Final = (Right.MAKE, Right.CHECK, Right.FREEZE, Right.ADMINISTER)
 _SUFFIX = "*."
 
 
@@ -81,8 +82,11 @@ class Draft:
         return self.document.problems
 
 
-def read(content: bytes) -> Draft:
-    """Read a file; nothing is raised, every problem is kept."""
+def read(content: bytes, resources: Collection[str] | None = None) -> Draft:
+    """Read a file; nothing is raised, every problem is kept.
+
+    `resources` are the calls that an access group may name; without them only their form is looked at.
+    """
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -102,10 +106,12 @@ def read(content: bytes) -> Draft:
         units=dict(_units(top)),
         people=dict(_people(top, users, passwords, settings.country_code)),
         users=users,
-        credentials=dict(_credentials(top, passwords)),
+        credentials={**dict(_credentials(top, passwords)), **dict(caller_sections.clients(top, passwords))},
         passwords=passwords,
         groups=dict(_groups(top)) if "groups" in top else None,
         grants=dict(_grants(top, zone)) if "grants" in top else None,
+        access_groups=dict(caller_sections.access_groups(top, resources)) if "accessGroups" in top else None,
+        issuers=dict(caller_sections.issuers(top, passwords)) if "uiTokenIssuers" in top else None,
         hosts=dict(_hosts(top)) if "hosts" in top else None,
         policy=read_policy(top, zone),
         programme=_programme(top),
@@ -133,8 +139,6 @@ def _organisation(top: Fields) -> tuple[OrganisationSettings, tzinfo]:
     ):
         fields.tell("countryCode", "is no country calling code: write its digits, such as 91 for India")
         country_code = ""
-    if fields.choice("control", ("single", "dual"), "single") == "dual":
-        fields.tell("control", "dual control of administration is not there yet: leave it at single")
     settings = OrganisationSettings(
         org_id=fields.number("id"),
         name=fields.text("name"),
@@ -142,7 +146,7 @@ def _organisation(top: Fields) -> tuple[OrganisationSettings, tzinfo]:
         wire_time_zone=wire_time_zone,
         country_code=country_code,
         profile=fields.choice("profile", ("contract", "strict"), "contract") or "",
-        control="single",
+        control=fields.choice("control", ("single", "dual"), "single") or "single",
         echo_credentials=fields.choice("echoCredentials", ("create", "all"), "create") or "",
         read_scope=fields.choice("readScope", ("organisation", "units"), "organisation") or "",
     )
@@ -182,6 +186,7 @@ def _units(top: Fields) -> Iterator[tuple[str, OrgUnit]]:
                     else None,
                     store_id=fields.reference("store", required=True) if kind is UnitKind.TILL else None,
                     active=fields.flag("active", default=True),
+                    external_ids=caller_sections.external_ids(fields) if is_store else (),
                 ),
             )
 
@@ -222,9 +227,7 @@ def _password(fields: Fields, passwords: dict[str, Password]) -> None:
 
 def _credentials(top: Fields, passwords: dict[str, Password]) -> Iterator[tuple[str, Credential]]:
     for fields in top.entries("credentials", CREDENTIAL):
-        login = fields.text("login")
-        if login and not _LOGIN.fullmatch(login):
-            fields.tell("login", "must have no colon and no blank in it")
+        login = caller_sections.login(fields, "login")
         yield (
             fields.path,
             Credential(
@@ -233,17 +236,14 @@ def _credentials(top: Fields, passwords: dict[str, Password]) -> Iterator[tuple[
                 secret_hash="",
                 person_id=fields.text("person", required=False, maximum=100) or None,
                 unit_id=fields.reference("till"),
-                rights=fields.words("rights", (Right.MOVE_DIRECTLY,), _credential_right),
+                rights=caller_sections.rights(fields),
                 active=fields.flag("active", default=True),
+                direct_cap_per_call=fields.points(caller_sections.CAPS[0], required=False),
+                direct_cap_per_day=fields.points(caller_sections.CAPS[1], required=False),
+                access_group=fields.text("accessGroup", required=False) or None,
             ),
         )
         _password(fields, passwords)
-
-
-def _credential_right(word: str) -> str:
-    if word in _GRANTED:
-        return f"{word} is a person's: put a grant for the credential's person under grants"
-    return f"must be {Right.MOVE_DIRECTLY}, the one right that a calling system has of its own"
 
 
 def _groups(top: Fields) -> Iterator[tuple[str, Group]]:

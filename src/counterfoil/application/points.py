@@ -26,6 +26,7 @@ async def redeem_points(tx: Tx, organisation: Organisation, commands: Sequence[R
     changes = Changes()
     ledger = Ledger(organisation, loaded.now, changes)
     references: set[str] = set()
+    used: dict[str, int] = {}
     outcomes: list[RedeemOutcome] = []
     for command, file in zip(commands, loaded.files, strict=True):
         current = is_current(organisation, command.actor, loaded.organisation_version)
@@ -34,7 +35,9 @@ async def redeem_points(tx: Tx, organisation: Organisation, commands: Sequence[R
         elif not current:
             outcomes.append(Stale(loaded.organisation_version))
         else:
-            outcomes.append(_redeem_one(organisation, command, file, ledger, references))
+            outcomes.append(_redeem_one(organisation, command, file, ledger, references, used))
+    today = rules.day_of(organisation, loaded.now)
+    changes.direct_uses.extend((login, today, points) for login, points in used.items())
     ledger.finish()
     await write(tx, organisation.org_id, changes)
     return outcomes
@@ -46,8 +49,13 @@ def _redeem_one(
     file: members.RedemptionFile,
     ledger: Ledger,
     references: set[str],
+    used: dict[str, int],
 ) -> RedeemOutcome:
-    refused = rules.may_redeem_directly(command.actor)
+    login, used_today = command.actor.login, None
+    if file.counted is not None:
+        day, counted = file.counted
+        used_today = used.get(login, counted if day == rules.day_of(organisation, ledger.now) else 0)
+    refused = rules.may_redeem_directly(organisation, command.actor, command.asked.points, used_today)
     if refused is not None:
         return refused
     account = ledger.account(file.account)
@@ -73,6 +81,8 @@ def _redeem_one(
     )
     if result.change is None or result.outcome.redemption_id is None:
         return result.outcome
+    if used_today is not None:
+        used[login] = used_today + command.asked.points
     if reference is not None:
         references.add(reference)
     ledger.move(result.change.account, result.change.journals, result.change.holds, command.redeem_id)
@@ -88,7 +98,7 @@ def _redeem_one(
             ledger.now,
             command.salt,
             {
-                "login": command.actor.login,
+                **command.actor.origin,
                 "org": organisation.org_id,
                 "points": points_text(command.asked.points),
                 "redemption": result.outcome.redemption_id,

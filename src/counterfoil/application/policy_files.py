@@ -193,7 +193,7 @@ def _time(when: Fields) -> tuple[tuple[int, ...], int | None, int | None]:
     if "time" not in when:
         return (), None, None
     time = when.section("time", TIME)
-    chosen = time.words("days", DAYS, lambda _word: f"must be one of {', '.join(DAYS)}")
+    chosen = time.words("days", DAYS.__contains__, lambda _word: f"must be one of {', '.join(DAYS)}")
     minutes = {name: _minute(time, name) for name in ("from", "until") if name in time}
     if not chosen and not minutes:
         when.tell("time", "must have days, from or until")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -28,7 +29,7 @@ def submitted(organisation: Organisation, command: Submit, request: Request) -> 
             "digest": request.digest.hex(),
             "flags": list(request.flags),
             "host": f"{request.host_id}@{request.host_revision}",
-            "login": command.actor.login,
+            **command.actor.origin,
             "org": organisation.org_id,
             "points": None if request.points is None else points_text(request.points),
             "policy": request.policy_revision,
@@ -49,7 +50,7 @@ def submitted(organisation: Organisation, command: Submit, request: Request) -> 
 
 def add_done(
     organisation: Organisation,
-    login: str,
+    origin: Mapping[str, str | int],
     result: Decided,
     changes: Changes,
     event_id: UUID,
@@ -63,7 +64,7 @@ def add_done(
         "org": organisation.org_id,
         "state": request.state,
         "voices": len(request.decisions),
-        "login": login,
+        **origin,
     }
     personal: dict[str, str] = {}
     if decision is None:

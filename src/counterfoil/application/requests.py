@@ -200,7 +200,7 @@ def _submit_one(
     changes.add_request(moved.request, command)
     changes.add_event(request_events.submitted(organisation, command, result.request))
     if done is not None:
-        request_events.add_done(organisation, command.actor.login, done, changes,
+        request_events.add_done(organisation, command.actor.origin, done, changes,
                   UUID(int=command.request_id.int ^ 2), command.salt, loaded.now)  # fmt: skip
     return moved.request
 
@@ -266,7 +266,7 @@ def add_refused(
             kind,
             now,
             salt,
-            {"code": refusal.code, "login": actor.login, "org": actor.org_id},
+            {"code": refusal.code, **actor.origin, "org": actor.org_id},
             {"actor": f"{actor.person_id} {actor.user_name}"},
         )
     )
@@ -344,6 +344,6 @@ def _decide_one(
     if result.decision is not None and not result.is_repeated:
         ledger.changes.add_decision(decided, result.decision)
     request_events.add_done(
-        organisation, command.actor.login, result, ledger.changes, command.decision_id, command.salt, now
+        organisation, command.actor.origin, result, ledger.changes, command.decision_id, command.salt, now
     )
     return decided

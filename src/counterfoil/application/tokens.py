@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-from joserfc import jws
-from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
+
+from counterfoil.application.signatures import CLOCK_SKEW_SECONDS, sign, verified_payload
+from counterfoil.domain.callers import OWN_ISSUER
 
 LIFE_SECONDS: Final = 24 * 3600
 REMEMBERED_MAX: Final = 20_000
-TOKEN_BYTES_MAX: Final = 4096
-CLOCK_SKEW_SECONDS: Final = 60
 _ALGORITHM: Final = "HS256"
-_PARTY: Final = "counterfoil"
+_PARTY: Final = OWN_ISSUER
 
 
 class _Claims(msgspec.Struct, rename={"organisation": "orgID"}):
@@ -47,7 +46,6 @@ class Tokens:
 
     def __init__(self, key: bytes) -> None:
         self._key = OctKey.import_key(key)
-        self._algorithms = [_ALGORITHM]
         self._decode = msgspec.json.Decoder(_Claims).decode
         self._verified: OrderedDict[bytes, Token] = OrderedDict()
 
@@ -55,8 +53,7 @@ class Tokens:
         """A token for this user, valid for LIFE_SECONDS."""
         issued_at = int(now)
         claims = _Claims([str(user_id)], org_id, _PARTY, _PARTY, issued_at, issued_at + LIFE_SECONDS, epoch)
-        header = {"alg": _ALGORITHM, "typ": "JWT"}
-        return jws.serialize_compact(header, msgspec.json.encode(claims), self._key, self._algorithms)
+        return sign({"alg": _ALGORITHM}, msgspec.json.encode(claims), self._key)
 
     def verify(self, token: bytes, now: float) -> Token | None:
         """What the token says, or None when it is not ours, altered or over."""
@@ -71,14 +68,11 @@ class Tokens:
         return verified if now < verified.expires_at else None
 
     def _read(self, token: bytes, now: float) -> Token | None:
-        if len(token) > TOKEN_BYTES_MAX:
-            return None
+        payload = verified_payload(token, self._key, _ALGORITHM)
         try:
-            # Only the algorithm named here counts, whatever the token's own header says.
-            read = jws.deserialize_compact(token, self._key, self._algorithms)
-            claims = self._decode(read.payload)
+            claims = self._decode(payload or b"")
             user_id = int(claims.id[0])
-        except (JoseError, msgspec.MsgspecError, ValueError, IndexError):
+        except (msgspec.MsgspecError, ValueError, IndexError):
             return None
         if claims.iss != _PARTY or claims.aud != _PARTY or claims.iat > now + CLOCK_SKEW_SECONDS:
             return None

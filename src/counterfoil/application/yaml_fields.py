@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
 
@@ -62,6 +62,10 @@ class Document:
             self.problems.append(Problem("", "is empty: describe an organisation in it"))
         return Fields(self, self._root, "", known)
 
+    def plain(self) -> Any:
+        """The document as mappings, lists and texts: each scalar as it is written, to be read the same again."""
+        return _plain(self._root)
+
     def line(self, path: str) -> int:
         """The line on which a field stands, or the nearest thing around it."""
         node = self._root
@@ -73,6 +77,14 @@ class Document:
                 break
             node = below
         return int(node.start_mark.line) + 1
+
+
+def _plain(node: yaml.Node | None) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return {key.value: _plain(value) for key, value in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(each) for each in node.value]
+    return None if node is None or _is_null(node) else node.value
 
 
 def _below(node: yaml.Node, name: str, index: str) -> yaml.Node | None:
@@ -221,17 +233,35 @@ class Fields:
         self.tell(name, "must be a day or a time such as 2030-12-31, 2030-12-31T18:00 or 2030-12-31T18:00+05:30")
         return None
 
-    def words(self, name: str, options: Sequence[str], why_not: Callable[[str], str]) -> tuple[str, ...]:
-        """A list of words out of a few, sorted; `why_not` says what to do about another one."""
+    def words(self, name: str, is_known: Callable[[str], bool], why_not: Callable[[str], str]) -> tuple[str, ...]:
+        """A list of known words, sorted; `why_not` says what to do about another one."""
         found: set[str] = set()
         for index, node in enumerate(self._list(name)):
             word = node.value if isinstance(node, yaml.ScalarNode) else "?"
-            if word not in options:
+            if not is_known(word):
                 self.tell(f"{name}[{index}]", why_not(word))
             elif word in found:
                 self.tell(f"{name}[{index}]", f"{word} is there twice: keep one of them")
-            found.add(word)
-        return tuple(sorted(found & set(options)))
+            else:
+                found.add(word)
+        return tuple(sorted(found))
+
+    def plain(self, name: str, *, values_max: int = 1000) -> object:
+        """A nested value as mappings, lists and texts; None where there is none or too much of it."""
+        node = self._nodes.get(name)
+        budget = iter(range(values_max))  # an anchor may stand for itself, or for very much
+
+        def unfold(each: yaml.Node) -> object:
+            next(budget)
+            if isinstance(each, yaml.MappingNode):
+                return {key.value: unfold(value) for key, value in each.value}
+            return [unfold(value) for value in each.value] if isinstance(each, yaml.SequenceNode) else each.value
+
+        try:
+            return None if node is None else unfold(node)
+        except (StopIteration, RecursionError, TypeError):
+            self.tell(name, f"has over {values_max} values in it, or a key that is no text")
+            return None
 
     def one_or_many(self, name: str, *, or_none: bool = False) -> Iterator[tuple[str, str]]:
         """The texts of a list, or the one that stands in its place; each with the name of its field."""

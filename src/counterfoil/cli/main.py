@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 
 from cyclopts import App
 
 from counterfoil.application.keys import KeysUnusable
 from counterfoil.application.reconciliation import CannotReconcile
+from counterfoil.cli.remote import RemoteError
 from counterfoil.cli.supervisor import CannotServe
 from counterfoil.settings import WrongSetting
 from counterfoil.storage.database import UNUSABLE
@@ -34,18 +36,30 @@ app.command(
 app.command("counterfoil.cli.freeze:freeze", name="freeze", help="Stop submissions, approvals and executions at once.")
 app.command("counterfoil.cli.policy:policy", name="policy", help="Try a policy with its examples, and prove it.")
 app.command("counterfoil.cli.access:access", name="access", help="Who may make and decide requests, where and why.")
+app.command("counterfoil.cli.login:login", name="login", help="Sign in as a person, for the commands that act for one.")
+app.command("counterfoil.cli.login:logout", name="logout", help="Forget the session.")
+app.command("counterfoil.cli.admin:admin", name="admin", help="Read and decide what other administrators propose.")
 app.command("counterfoil.cli.demo:demo", name="demo", help="See one redemption from request to executed.")
 
 # What is the operator's to put right: said in one line, without a trace.
-_EXPECTED = (CannotReconcile, CannotServe, EmbeddedError, KeysUnusable, MigrationError, UnusableRole, WrongSetting)
+_EXPECTED = (
+    CannotReconcile,
+    CannotServe,
+    EmbeddedError,
+    KeysUnusable,
+    MigrationError,
+    RemoteError,
+    UnusableRole,
+    WrongSetting,
+)
 # What only files meet; most errors of files have a name as well, and none of a connection has.
 _FILE_ERRORS = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EROFS)
 
 
-def main() -> None:
-    """Run the command of this process."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command of this process, or the one that is given."""
     try:
-        app()
+        app(arguments)
     except KeyboardInterrupt:
         sys.exit(130)
     except _EXPECTED as error:

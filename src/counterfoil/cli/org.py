@@ -16,10 +16,14 @@ from rich.text import Text
 
 from counterfoil.application import administration
 from counterfoil.application.administration import CannotApply, PasswordSources
+from counterfoil.application.keys import load_keys, load_or_create_keys
 from counterfoil.application.organisation_files import Draft, read
+from counterfoil.cli import proposals, remote
 from counterfoil.cli.output import fail
+from counterfoil.cli.remote import Session
 from counterfoil.domain.organisation_changes import Difference, describe
 from counterfoil.domain.payloads import points_text
+from counterfoil.http.app import RESOURCES
 from counterfoil.settings import Settings, WrongSetting, load_settings
 from counterfoil.storage import embedded, migrations
 from counterfoil.storage.database import BLOCKED, CLASH, LOST
@@ -33,25 +37,34 @@ org = App(name="org", help="Describe an organisation in a file and apply the fil
 
 
 @org.command
-def apply(file: Path, *, dry_run: bool = False) -> int:
+def apply(file: Path, *, message: str = "", dry_run: bool = False) -> int:
     """Make an organisation what the file says: create it, or change what differs.
 
     Prints each difference. Applying a file twice changes nothing the second time; a file with a problem
-    changes nothing at all.
+    changes nothing at all. Signed in to the organisation with `counterfoil login`, this proposes the change to
+    another administrator; else it works on the database, which an organisation under dual control refuses.
 
     Parameters
     ----------
     file
         The organisation file, YAML; examples/demo-organisation.yaml shows every field.
+    message
+        Why, for who decides the proposal.
     dry_run
         Print the differences only, and change nothing.
     """
     try:
-        draft = read(file.read_bytes())
+        draft = read(file.read_bytes(), RESOURCES)
     except OSError as error:
         return fail(f"{file}: cannot be read: {error.strerror}")
     try:
-        difference = _apply(file, draft, dry_run=dry_run)
+        settings = load_settings(os.environ)
+        session = _session_of(draft, settings)
+        if session is not None and draft.file is not None:
+            secrets = administration.resolve_passwords(draft, draft.file, _sources(file, settings))
+            proposals.propose(session, draft, secrets, message, dry_run=dry_run)
+            return 0
+        difference = _apply(file, draft, settings, dry_run=dry_run)
     except CannotApply as refused:
         return _tell_problems(file, draft, refused)
     except OUTSIDE as error:
@@ -69,12 +82,27 @@ def explain_outside(error: Exception) -> str:
     return "somebody else is changing the same organisation: nothing has changed, try again"
 
 
-def _apply(file: Path, draft: Draft, *, dry_run: bool) -> Difference:
+def _apply(file: Path, draft: Draft, settings: Settings, *, dry_run: bool) -> Difference:
     if draft.file is None:
         raise CannotApply(draft.problems)
-    sources = PasswordSources(os.environ, file.parent, _ask if sys.stdin.isatty() else None)
-    with database(load_settings(os.environ)) as url:
+    sources = _sources(file, settings)
+    with database(settings) as url:
         return asyncio.run(administration.apply_to(url, draft, sources, operator=operator_name(), dry_run=dry_run))
+
+
+def _sources(file: Path, settings: Settings) -> PasswordSources:
+    # The embedded database has its keys beside it; those of another one must be the service's.
+    open_keys = load_keys if settings.database_url else load_or_create_keys
+    ask = _ask if sys.stdin.isatty() else None
+    return PasswordSources(os.environ, file.parent, ask, lambda: open_keys(settings.keys_path))
+
+
+def _session_of(draft: Draft, settings: Settings) -> Session | None:
+    """The session of whoever is signed in to the organisation of the file."""
+    session = remote.find(settings.session_path)
+    if session is None or draft.file is None or session.org_id != draft.file.settings.org_id:
+        return None
+    return session
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from counterfoil.domain.refusals import (
 )
 
 if TYPE_CHECKING:
-    from counterfoil.domain.organisations import Organisation
+    from counterfoil.domain.organisations import Organisation, Person
 
 
 class Right(StrEnum):
@@ -34,6 +34,7 @@ class Right(StrEnum):
     MAKE = "CanMakeRequest"
     CHECK = "CanCheckRequest"
     FREEZE = "CanFreeze"
+    ADMINISTER = "CanAdminister"
     MOVE_DIRECTLY = "CanMovePointsDirectly"
 
 
@@ -58,6 +59,7 @@ class OrgUnit:
     concept_parent_id: int | None = None
     store_id: int | None = None
     active: bool = True
+    external_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +87,23 @@ class Grant:
         return (
             self.request_type in (None, request_type)
             and (self.points_max is None or (points is not None and points <= self.points_max))
-            and (self.valid_from is None or self.valid_from <= now)
-            and (self.valid_until is None or now < self.valid_until)
+            and self.is_valid(now)
+        )
+
+    def is_valid(self, now: datetime) -> bool:
+        """Whether the grant counts at this time, whatever it is for."""
+        return (self.valid_from is None or self.valid_from <= now) and (
+            self.valid_until is None or now < self.valid_until
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """An authenticated caller: the calling system and, where a user token came along, the person's user."""
+    """An authenticated caller: the calling system and, where a user token came along, the person's user.
+
+    `attributed_to` is another unit that the system calls for. It names, and never adds a right. Before
+    `decides_from` the person decides nothing, as administrators have lately changed whom the user token came from.
+    """
 
     org_id: int
     organisation_version: int
@@ -102,6 +113,15 @@ class Actor:
     user_id: int
     user_name: str
     has_user: bool
+    attributed_to: int | None = None
+    decides_from: datetime | None = None
+
+    @property
+    def origin(self) -> dict[str, str | int]:
+        """What the audit trail says about where a call came from."""
+        if self.attributed_to is None:
+            return {"login": self.login}
+        return {"login": self.login, "attributedTo": self.attributed_to}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +226,44 @@ def has_right(
     person = organisation.people.get(person_id)
     if person is None or not person.active:
         return False
+    if access_right is Right.CHECK and why_not_check(organisation, person, now) is not None:
+        return False
     places = organisation.above(unit_id)
     return any(
         grant.access_right is access_right
         and (grant.unit_id is None or grant.unit_id in places)
         and grant.covers(request_type, points, now)
         for grant in organisation.grants_of_person.get(person_id, ())
+    )
+
+
+def why_not_check(organisation: Organisation, person: Person, now: datetime) -> NotPermitted | None:
+    """What dual control takes from a person who may otherwise decide requests: None where it takes nothing."""
+    if organisation.control == "dual" and organisation.is_administrator(person.person_id, now):
+        return NotPermitted(
+            "administrators decide no points requests under dual control: ask somebody who holds CanCheckRequest "
+            "and not CanAdminister"
+        )
+    return suspension(person, now)
+
+
+def suspension(person: Person, now: datetime) -> NotPermitted | None:
+    """The refusal of a person whose sign-in was changed lately."""
+    if person.suspended_until is None or now >= person.suspended_until:
+        return None
+    return NotPermitted(
+        f"the sign-in of {person.person_id} was changed by administrators, so this person decides nothing until "
+        f"{person.suspended_until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}: wait, or ask somebody else"
+    )
+
+
+def why_no_voice(actor: Actor, now: datetime) -> NotPermitted | None:
+    """The refusal of a voice that is given with the token of an issuer that was changed lately."""
+    if actor.decides_from is None or now >= actor.decides_from:
+        return None
+    return NotPermitted(
+        "administrators have changed the issuer of the user token, so nothing is decided with it until "
+        f"{actor.decides_from.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}: wait, or sign in with a password"
     )
 
 
@@ -314,6 +366,10 @@ def may_decide(
         )
     if person_id in concerned:
         return SelfInterest(f"{actor.user_name} is the member concerned and cannot decide this request: ask another")
+    person = organisation.people.get(person_id)
+    refused = why_no_voice(actor, now) or (why_not_check(organisation, person, now) if person else None)
+    if refused is not None:
+        return refused
     if not holders(
         organisation,
         person_id,

@@ -82,6 +82,8 @@ def can_fill(organisation: Organisation, person_id: str, need: Need, case: Case)
     """Whether the person may give the voice that this need asks for, now."""
     if person_id in case.barred or not organisation.is_active(person_id):
         return False
+    if not organisation.may_have_a_voice(person_id, case.now):
+        return False
     places = organisation.above(case.unit_id)
     return any(
         (grant.unit_id is None or grant.unit_id in places)
@@ -189,6 +191,8 @@ def _unconditional(organisation: Organisation, need: Need, case: Case) -> list[s
     places = organisation.above(case.unit_id)
     found = []
     for person_id in candidates(organisation, case.unit_id):
+        if person_id in organisation.administrator_grants or organisation.people[person_id].suspended_until is not None:
+            continue
         held = any(
             (grant.unit_id is None or grant.unit_id in places)
             and grant.points_max is None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
-from decimal import Decimal
 from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar
 
 from counterfoil.domain import member_entries
 from counterfoil.domain.access import Grant, OrgUnit, UnitKind
+from counterfoil.domain.callers import AccessGroup, TrustedIssuer
 from counterfoil.domain.member_entries import MemberChange
 from counterfoil.domain.organisation_files import (
     IDENTIFIER_FIELDS,
@@ -22,11 +21,11 @@ from counterfoil.domain.organisation_files import (
 from counterfoil.domain.organisations import Credential, Group, Host, Person, Programme, ReasonCode, User
 from counterfoil.domain.payloads import points_text
 from counterfoil.domain.policies import Policy
-from counterfoil.domain.policy_texts import describe_cap, describe_rule
+from counterfoil.domain.record_facts import PASSWORD, facts, text_of
 
 R = TypeVar("R")
 MEMBERS_SHOWN_MAX: Final = 20
-PASSWORD: Final = "password"  # noqa: S105 - the name of a field
+_HIDDEN: Final = frozenset({PASSWORD, "secret", "keys"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,8 @@ class Difference:
     users: tuple[Change[User], ...]
     credentials: tuple[Change[Credential], ...]
     groups: tuple[Change[Group], ...]
+    access_groups: tuple[Change[AccessGroup], ...]
+    issuers: tuple[Change[TrustedIssuer], ...]
     grants: tuple[Change[Grant], ...]
     hosts: tuple[Change[Host], ...]
     policy: tuple[Change[Policy], ...]
@@ -72,6 +73,8 @@ class Difference:
             *self.users,
             *self.credentials,
             *self.groups,
+            *self.access_groups,
+            *self.issuers,
             *self.grants,
             *self.hosts,
             *self.policy,
@@ -95,7 +98,8 @@ class Line:
 def difference(file: OrganisationFile, current: Current, new_hashes: Mapping[str, str]) -> Difference:
     """Compare a file that has no problems with what is there.
 
-    `new_hashes` has the hash of each password that is new or another than the stored one, by place.
+    `new_hashes` has the hash of each password that is new or another than the stored one, by place; of a
+    trusted issuer, its keys in their stored form.
     """
     version = current.version + 1
     units = {str(unit.unit_id): unit for unit in file.units.values()}
@@ -119,8 +123,10 @@ def difference(file: OrganisationFile, current: Current, new_hashes: Mapping[str
         ),
         people=_compare("person", {key: (current.people.get(key), person) for key, person in people.items()}),
         users=_compare("user", _users(file, current, new_hashes)),
-        credentials=_compare("credential", _credentials(file, current, new_hashes)),
-        groups=_groups(file, current),
+        credentials=_credentials(file, current, new_hashes),
+        groups=_complete_list("group", file.groups, current.groups, attrgetter("group_id")),
+        access_groups=_complete_list("accessGroup", file.access_groups, current.access_groups, attrgetter("name")),
+        issuers=_issuers(file, current, new_hashes),
         grants=_grants(file, current),
         hosts=_hosts(file, current, version),
         policy=_compare("policy", {f"revision {policy.revision}": (known_policy, policy)}),
@@ -153,22 +159,38 @@ def _users(
 
 def _credentials(
     file: OrganisationFile, current: Current, new_hashes: Mapping[str, str]
-) -> dict[str, tuple[Credential | None, Credential]]:
-    pairs: dict[str, tuple[Credential | None, Credential]] = {}
+) -> tuple[Change[Credential], ...]:
+    pairs: dict[bool, dict[str, tuple[Credential | None, Credential]]] = {False: {}, True: {}}
     for path, credential in file.credentials.items():
         known = current.credentials.get(credential.login)
         hashed = new_hashes.get(path) or (known.secret_hash if known else "")
-        epoch = known.epoch + (path in new_hashes) if known else 1
-        pairs[credential.login] = (known, replace(credential, secret_hash=hashed, epoch=epoch))
-    return pairs
+        # A token of before must not come back to life with the client.
+        ended = known is not None and known.active and not credential.active and known.is_client
+        epoch = known.epoch + (path in new_hashes or ended) if known else 1
+        pairs[credential.is_client][credential.login] = (known, replace(credential, secret_hash=hashed, epoch=epoch))
+    return (*_compare("credential", pairs[False]), *_compare("oauthClient", pairs[True]))
 
 
-def _groups(file: OrganisationFile, current: Current) -> tuple[Change[Group], ...]:
-    if file.groups is None:
+def _complete_list(
+    what: str, listed: Mapping[str, R] | None, known: Mapping[str, R], key: Callable[[R], str]
+) -> tuple[Change[R], ...]:
+    """What is not listed any more goes; without a list everything stays."""
+    if listed is None:
         return ()
-    wanted = {group.group_id: group for group in file.groups.values()}
-    gone = [Change("group", key, group, None) for key, group in current.groups.items() if key not in wanted]
-    return (*gone, *_compare("group", {key: (current.groups.get(key), group) for key, group in wanted.items()}))
+    wanted = {key(each): each for each in listed.values()}
+    gone = (Change(what, name, before, None) for name, before in known.items() if name not in wanted)
+    return (*gone, *_compare(what, {name: (known.get(name), each) for name, each in wanted.items()}))
+
+
+def _issuers(
+    file: OrganisationFile, current: Current, new_hashes: Mapping[str, str]
+) -> tuple[Change[TrustedIssuer], ...]:
+    listed = file.issuers and {
+        path: replace(each, keys=new_hashes.get(path) or (known.keys if known else ""))
+        for path, each in file.issuers.items()
+        for known in (current.issuers.get(each.issuer),)
+    }
+    return _complete_list("uiTokenIssuer", listed, current.issuers, attrgetter("issuer"))
 
 
 def _grants(file: OrganisationFile, current: Current) -> tuple[Change[Grant], ...]:
@@ -209,11 +231,14 @@ def _hosts(file: OrganisationFile, current: Current, version: int) -> tuple[Chan
     return tuple(changes)
 
 
-def describe(difference: Difference) -> Iterator[Line]:
-    """The difference as lines to read; no password is in them, nor anything made of one."""
+def describe(difference: Difference, members_shown_max: int = MEMBERS_SHOWN_MAX) -> Iterator[Line]:
+    """The difference as lines to read; no password is in them, nor anything made of one.
+
+    More members than that are counted, not listed.
+    """
     for change in difference.records:
         yield from record_lines(change)
-    yield from _member_lines(difference.members)
+    yield from _member_lines(difference.members, members_shown_max)
 
 
 def record_lines(change: Change[Any]) -> Iterator[Line]:
@@ -221,16 +246,16 @@ def record_lines(change: Change[Any]) -> Iterator[Line]:
     head = f"{change.what} {change.key}"
     if change.before is None or change.after is None:
         record = change.after or change.before
-        facts = ", ".join(_fact(label, value) for label, value in _facts(record) if _is_news(value))
-        yield Line(change.sign, f"{head}: {facts}" if facts else head)
+        told = ", ".join(_fact(label, value) for label, value in facts(record) if _is_news(value))
+        yield Line(change.sign, f"{head}: {told}" if told else head)
         return
-    for (label, before), (_, after) in zip(_facts(change.before), _facts(change.after), strict=True):
+    for (label, before), (_, after) in zip(facts(change.before), facts(change.after), strict=True):
         if before == after:
             continue
-        if label == PASSWORD:
-            yield Line("~", f"{head} password: changed; what was issued for the old one ends")
+        if label in _HIDDEN:
+            yield Line("~", f"{head} {label}: changed; what was issued for the old one ends")
         else:
-            yield Line("~", f"{head} {label}: {_text(before)} → {_text(after)}")
+            yield Line("~", f"{head} {label}: {text_of(before)} → {text_of(after)}")
 
 
 def _is_news(value: object) -> bool:
@@ -238,97 +263,7 @@ def _is_news(value: object) -> bool:
 
 
 def _fact(label: str, value: object) -> str:
-    return "password set" if label == PASSWORD else f"{label} {_text(value)}"
-
-
-def _text(value: object) -> str:
-    match value:
-        case None | ():
-            return "none"
-        case bool():
-            return "true" if value else "false"
-        case tuple():
-            return " ".join(str(each) for each in value)
-        case datetime():
-            return value.isoformat()
-        case Decimal():
-            return format(value.normalize(), "f")
-        case _:
-            return str(value)
-
-
-def _facts(record: object) -> list[tuple[str, object]]:
-    """What a record says, under the names that the file uses."""
-    return [(label, read(record)) for label, read in _FACTS.get(type(record), ())]
-
-
-def _points(points: int | None) -> str | None:
-    return None if points is None else points_text(points)
-
-
-def _address(host: Host) -> str:
-    is_default = host.port == (443 if host.scheme == "https" else 80)
-    return f"{host.scheme}://{host.pattern}" + ("" if is_default else f":{host.port}")
-
-
-_FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
-    OrganisationSettings: (
-        ("name", attrgetter("name")),
-        ("timeZone", attrgetter("time_zone")),
-        ("wireTimeZone", attrgetter("wire_time_zone")),
-        ("countryCode", attrgetter("country_code")),
-        ("profile", attrgetter("profile")),
-        ("control", attrgetter("control")),
-        ("echoCredentials", attrgetter("echo_credentials")),
-        ("readScope", attrgetter("read_scope")),
-    ),
-    OrgUnit: (
-        ("name", attrgetter("name")),
-        ("code", attrgetter("code")),
-        ("parent zone", attrgetter("zone_parent_id")),
-        ("parent concept", attrgetter("concept_parent_id")),
-        ("store", attrgetter("store_id")),
-        ("active", attrgetter("active")),
-    ),
-    Person: (
-        ("name", attrgetter("name")),
-        ("memberIdentifiers", lambda person: tuple(f"{kind} {value}" for kind, value in person.member_identifiers)),
-        ("active", attrgetter("active")),
-    ),
-    Group: (("name", attrgetter("name")), ("people", attrgetter("people"))),
-    User: (
-        ("userName", attrgetter("user_name")),
-        ("person", attrgetter("person_id")),
-        (PASSWORD, attrgetter("password_hash")),
-        ("active", attrgetter("active")),
-    ),
-    Credential: (
-        ("id", attrgetter("user_id")),
-        ("person", attrgetter("person_id")),
-        ("till", attrgetter("unit_id")),
-        ("rights", attrgetter("rights")),
-        (PASSWORD, attrgetter("secret_hash")),
-        ("active", attrgetter("active")),
-    ),
-    Host: (
-        ("url", _address),
-        ("target", attrgetter("target")),
-    ),
-    Policy: (
-        ("approvals", lambda policy: None if policy.rules else policy.approvals_required),
-        ("rules", lambda policy: tuple(describe_rule(rule) + ";" for rule in policy.rules)),
-        ("caps", lambda policy: tuple(describe_cap(cap) + ";" for cap in policy.caps)),
-    ),
-    ReasonCode: (("name", attrgetter("name")),),
-    Programme: (
-        ("name", attrgetter("name")),
-        ("currencyPerPoint", attrgetter("currency_per_point")),
-        ("holdDays", attrgetter("hold_days")),
-        ("releaseGraceHours", attrgetter("release_grace_hours")),
-        ("goodwillExpiryDays", attrgetter("goodwill_expiry_days")),
-        ("goodwillPointsMax", lambda programme: _points(programme.goodwill_points_max)),
-    ),
-}
+    return f"{label} set" if label in _HIDDEN else f"{label} {text_of(value)}"
 
 
 def _grant_text(grant: Grant) -> str:
@@ -344,8 +279,8 @@ def _grant_text(grant: Grant) -> str:
     return " ".join(parts)
 
 
-def _member_lines(members: tuple[MemberChange, ...]) -> Iterator[Line]:
-    if len(members) <= MEMBERS_SHOWN_MAX:
+def _member_lines(members: tuple[MemberChange, ...], shown_max: int) -> Iterator[Line]:
+    if len(members) <= shown_max:
         for member in members:
             yield from _member(member)
         return

@@ -12,8 +12,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from counterfoil.domain.access import Grant, OrgUnit, UnitKind
-from counterfoil.domain.organisations import Credential, Group, Host, Person, Policy, Programme, ReasonCode, User
+from counterfoil.domain.access import Grant, OrgUnit, Right, UnitKind
+from counterfoil.domain.callers import AccessGroup, TrustedIssuer
+from counterfoil.domain.organisations import (
+    Credential,
+    Group,
+    Host,
+    Organisation,
+    Person,
+    Policy,
+    Programme,
+    ReasonCode,
+    User,
+)
 from counterfoil.domain.payload_types import WITH_POINTS
 from counterfoil.domain.policy_files import PolicyFile
 
@@ -52,11 +63,15 @@ class OrganisationSettings:
 
 @dataclass(frozen=True, slots=True)
 class Password:
-    """Where a password comes from: `value`, `env`, `file` or `prompt`. `is_md5`: it is in the md5 form."""
+    """Where a password comes from: `value`, `env`, `file` or `prompt`. `is_md5`: it is in the md5 form.
+
+    `word` is what the file calls it: a client's secret and an issuer's keys come in the same ways.
+    """
 
     source: str
     value: str = field(repr=False)
     is_md5: bool = False
+    word: str = "password"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +95,10 @@ class MemberEntry:
 
 @dataclass(frozen=True, slots=True)
 class OrganisationFile:
-    """A whole file. `groups`, `grants`, `hosts` and `reason_codes` are None where it has no such list: they stay."""
+    """A whole file. Complete lists are None where the file has no such list: then they stay.
+
+    `credentials` has the OAuth clients, too; `passwords` their secrets and the keys of issuers.
+    """
 
     settings: OrganisationSettings
     units: Mapping[str, OrgUnit] = field(default_factory=dict)
@@ -90,6 +108,8 @@ class OrganisationFile:
     passwords: Mapping[str, Password] = field(default_factory=dict)
     groups: Mapping[str, Group] | None = None
     grants: Mapping[str, Grant] | None = None
+    access_groups: Mapping[str, AccessGroup] | None = None
+    issuers: Mapping[str, TrustedIssuer] | None = None
     hosts: Mapping[str, Host] | None = None
     policy: PolicyFile | None = None
     programme: Programme | None = None
@@ -102,7 +122,7 @@ class Current:
     """The organisation as the database has it; of the members only those that the file names.
 
     `owners` tells who has an identifier that the file gives to somebody, `login_owners` the organisation of
-    each login in the file.
+    each login in the file, `organisation` is the snapshot that the records are from.
     """
 
     settings: OrganisationSettings | None = None
@@ -113,6 +133,8 @@ class Current:
     credentials: Mapping[str, Credential] = field(default_factory=dict)
     groups: Mapping[str, Group] = field(default_factory=dict)
     grants: Sequence[Grant] = ()
+    access_groups: Mapping[str, AccessGroup] = field(default_factory=dict)
+    issuers: Mapping[str, TrustedIssuer] = field(default_factory=dict)
     hosts: Mapping[str, Host] = field(default_factory=dict)
     policy: Policy | None = None
     programme: Programme | None = None
@@ -121,6 +143,7 @@ class Current:
     login_owners: Mapping[str, int] = field(default_factory=dict)
     members: Mapping[int, MemberEntry] = field(default_factory=dict)
     owners: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    organisation: Organisation | None = None
 
 
 def problems(file: OrganisationFile, current: Current) -> Iterator[Problem]:
@@ -133,7 +156,7 @@ def problems(file: OrganisationFile, current: Current) -> Iterator[Problem]:
     yield from _grants(file, current)
     yield from _hosts(file)
     codes = {path: each for path, each in (file.reason_codes or {}).items() if each.code}
-    yield from _twice(codes, lambda each: f"{each.code} for {each.request_type or 'all types'}", "reason code", "code")
+    yield from twice(codes, lambda each: f"{each.code} for {each.request_type or 'all types'}", "reason code", "code")
     known = current.programme
     if file.programme and file.programme.programme_id and known:
         if file.programme.programme_id != known.programme_id:
@@ -146,17 +169,14 @@ def problems(file: OrganisationFile, current: Current) -> Iterator[Problem]:
 
 
 def _settings(file: OrganisationFile, current: Current) -> Iterator[Problem]:
-    if current.settings and current.settings.control == "dual":
-        yield Problem(
-            "organisation.control",
-            "the organisation is under dual control, so one person alone cannot change it with a file",
-        )
+    if current.settings and current.settings.control == "dual" and file.settings.control != "dual":
+        yield Problem("organisation.control", "dual control is never given up again: write `control: dual`")
     known = current.settings.country_code if current.settings else ""
     if current.has_members and file.settings.country_code not in ("", known):
         yield Problem("organisation.countryCode", f"the members' mobile numbers were stored with {known}: keep it")
 
 
-def _twice(entries: Mapping[str, R], key: Callable[[R], K | None], what: str, field_name: str) -> Iterator[Problem]:
+def twice(entries: Mapping[str, R], key: Callable[[R], K | None], what: str, field_name: str) -> Iterator[Problem]:
     """One problem for each entry whose key another entry before it has."""
     first: dict[K, str] = {}
     for path, entry in entries.items():
@@ -170,9 +190,9 @@ def _twice(entries: Mapping[str, R], key: Callable[[R], K | None], what: str, fi
 
 
 def _units(file: OrganisationFile, current: Current) -> Iterator[Problem]:
-    yield from _twice(file.units, lambda unit: unit.unit_id, "unit", "id")
+    yield from twice(file.units, lambda unit: unit.unit_id, "unit", "id")
     tills = {path: unit for path, unit in file.units.items() if unit.kind is UnitKind.TILL}
-    yield from _twice(tills, lambda till: till.code, "till code", "code")
+    yield from twice(tills, lambda till: till.code, "till code", "code")
     listed = {unit.unit_id: unit for unit in file.units.values() if unit.unit_id}
     merged = {**current.units, **listed}
     codes = {unit.code: unit.unit_id for unit in current.units.values() if unit.kind is UnitKind.TILL}
@@ -252,9 +272,9 @@ def _same_kind_parent(unit: OrgUnit) -> int:
 
 
 def _people(file: OrganisationFile, current: Current) -> Iterator[Problem]:
-    yield from _twice(file.people, lambda person: person.person_id, "person", "staffId")
+    yield from twice(file.people, lambda person: person.person_id, "person", "staffId")
     # Sign-in ignores case, so two names that differ in case only are one name.
-    yield from _twice(file.users, lambda user: user.user_name.lower(), "user name", "userName")
+    yield from twice(file.users, lambda user: user.user_name.lower(), "user name", "userName")
     listed = {user.user_id for user in file.users.values()}
     names = {user.user_name.lower(): user.user_id for user in current.users.values() if user.user_id not in listed}
     for path, user in file.users.items():
@@ -262,7 +282,7 @@ def _people(file: OrganisationFile, current: Current) -> Iterator[Problem]:
         if owner is not None:
             yield Problem(f"{path}.userName", f"user {owner} has this name: use another, or rename that user too")
     callers: dict[str, User | Credential] = {**file.users, **file.credentials}
-    yield from _twice(callers, lambda caller: caller.user_id, "id", "id")
+    yield from twice(callers, lambda caller: caller.user_id, "id", "id")
     credential_ids = {each.user_id: each.login for each in current.credentials.values()}
     for path, user in file.users.items():
         if user.user_id in credential_ids:
@@ -271,14 +291,17 @@ def _people(file: OrganisationFile, current: Current) -> Iterator[Problem]:
 
 
 def _credentials(file: OrganisationFile, current: Current) -> Iterator[Problem]:
-    yield from _twice(file.credentials, lambda credential: credential.login, "login", "login")
+    tills = {path: each for path, each in file.credentials.items() if not each.is_client}
+    yield from twice(tills, lambda credential: credential.login, "login", "login")
     ids = {each.user_id: f"credential {each.login}" for each in current.credentials.values()}
     ids.update({user_id: f"user {user_id}" for user_id in current.users})
     units = {**current.units, **{unit.unit_id: unit for unit in file.units.values()}}
     for path, credential in file.credentials.items():
         login = credential.login
+        yield from _caps(path, credential)
+        name, secret = ("key", "secret") if credential.is_client else ("login", "password")
         yield from _unknown_person(file, current, f"{path}.person", credential.person_id)
-        if credential.unit_id:
+        if credential.unit_id and not credential.is_client:
             till = units.get(credential.unit_id)
             if till is None or till.kind is not UnitKind.TILL:
                 yield Problem(f"{path}.till", f"there is no till {credential.unit_id}: list it under units.tills")
@@ -286,12 +309,22 @@ def _credentials(file: OrganisationFile, current: Current) -> Iterator[Problem]:
         if owner is not None and owner != f"credential {login}":
             yield Problem(f"{path}.id", f"{owner} has the id {credential.user_id}: use another")
         if current.login_owners.get(login, file.settings.org_id) != file.settings.org_id:
-            yield Problem(f"{path}.login", f"the login {login} belongs to another organisation: use another")
+            yield Problem(f"{path}.{name}", f"the {name} {login} belongs to another organisation: use another")
         if login and login not in current.credentials and path not in file.passwords:
+            md5 = "" if credential.is_client else "passwordMd5, "
             yield Problem(
-                path, f"the new credential {login} needs a password: add password, passwordMd5, passwordEnv, "
-                "passwordFile or passwordPrompt"
+                path, f"the new credential {login} needs a {secret}: add {secret}, {md5}{secret}Env, "
+                f"{secret}File or {secret}Prompt"
             )  # fmt: skip
+
+
+def _caps(path: str, credential: Credential) -> Iterator[Problem]:
+    per_call, per_day = credential.direct_cap_per_call, credential.direct_cap_per_day
+    for name, cap in (("directCapPerCall", per_call), ("directCapPerDay", per_day)):
+        if cap is not None and Right.MOVE_DIRECTLY not in credential.rights:
+            yield Problem(f"{path}.{name}", f"is a cap on {Right.MOVE_DIRECTLY}, which is not in rights: leave it out")
+    if per_call is not None and per_day is not None and per_call > per_day:
+        yield Problem(f"{path}.directCapPerCall", "must not be above directCapPerDay")
 
 
 def _unknown_person(file: OrganisationFile, current: Current, path: str, person_id: str | None) -> Iterator[Problem]:
@@ -303,7 +336,7 @@ def _unknown_person(file: OrganisationFile, current: Current, path: str, person_
 
 def _groups(file: OrganisationFile, current: Current) -> Iterator[Problem]:
     groups = file.groups or {}
-    yield from _twice(groups, lambda group: group.group_id, "group", "id")
+    yield from twice(groups, lambda group: group.group_id, "group", "id")
     for path, group in groups.items():
         for number, person_id in enumerate(group.people):
             yield from _unknown_person(file, current, f"{path}.people[{number}]", person_id)
@@ -311,6 +344,13 @@ def _groups(file: OrganisationFile, current: Current) -> Iterator[Problem]:
         listed = {group.group_id for group in groups.values()}
         for group_id in sorted({grant.group_id for grant in current.grants if grant.group_id} - listed):
             yield Problem("groups", f"a grant is given to the group {group_id}: keep it, or list the grants without it")
+
+
+def _administers_everywhere(path: str, grant: Grant) -> Iterator[Problem]:
+    if grant.access_right is Right.ADMINISTER:
+        for name, value in (("unit", grant.unit_id), ("type", grant.request_type), ("pointsMax", grant.points_max)):
+            if value is not None:
+                yield Problem(f"{path}.{name}", "CanAdminister is for the whole organisation: leave this out")
 
 
 def _grants(file: OrganisationFile, current: Current) -> Iterator[Problem]:
@@ -325,6 +365,7 @@ def _grants(file: OrganisationFile, current: Current) -> Iterator[Problem]:
             yield Problem(f"{path}.group", f"there is no group {grant.group_id}: list it under groups")
         if grant.unit_id not in units:
             yield Problem(f"{path}.unit", f"there is no unit {grant.unit_id}: list it under units")
+        yield from _administers_everywhere(path, grant)
         if grant.valid_from and grant.valid_until and grant.valid_from >= grant.valid_until:
             yield Problem(f"{path}.until", "must be after `from`; the grant ends when `until` begins")
         if grant.points_max is not None and grant.request_type not in (None, *WITH_POINTS):
@@ -352,6 +393,6 @@ def grant_key(grant: Grant) -> tuple[object, ...]:
 
 def _hosts(file: OrganisationFile) -> Iterator[Problem]:
     hosts = file.hosts or {}
-    yield from _twice(hosts, lambda host: host.host_id, "host", "id")
+    yield from twice(hosts, lambda host: host.host_id, "host", "id")
     addresses = {path: host for path, host in hosts.items() if host.pattern}
-    yield from _twice(addresses, lambda host: f"{host.scheme}://{host.pattern}:{host.port}", "the address", "url")
+    yield from twice(addresses, lambda host: f"{host.scheme}://{host.pattern}:{host.port}", "the address", "url")

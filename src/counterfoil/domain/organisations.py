@@ -11,6 +11,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from counterfoil.domain.access import Grant, OrgUnit, Right, units_above, units_below
+from counterfoil.domain.callers import BASIC, OAUTH, AccessGroup, TrustedIssuer
 from counterfoil.domain.conditions import Test, asks_for_time, compiled
 from counterfoil.domain.policies import Need, Rule
 from counterfoil.domain.policies import Policy as Policy  # noqa: PLC0414 - part of a snapshot
@@ -28,6 +29,8 @@ class Person:
     active: bool = True
     member_identifiers: tuple[tuple[str, str], ...] = ()
     member_ids: tuple[int, ...] = field(default=(), compare=False)
+    # Not a part of what an organisation file says: it follows from what happened to the person's sign-in.
+    suspended_until: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,10 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A calling system: till code and argon2id hash of the md5 form of its password."""
+    """A calling system: a till's code and argon2id hash of the md5 form of its password, or an OAuth client.
+
+    `unit_id` is the till that it calls for; an OAuth client may call for that unit and those below it only.
+    """
 
     login: str
     user_id: int
@@ -63,6 +69,16 @@ class Credential:
     rights: tuple[str, ...] = ()
     epoch: int = 1
     active: bool = True
+    direct_cap_per_call: int | None = None
+    direct_cap_per_day: int | None = None
+    kind: str = BASIC
+    token_seconds: int | None = None
+    access_group: str | None = None
+
+    @property
+    def is_client(self) -> bool:
+        """Whether it is an OAuth client."""
+        return self.kind == OAUTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +192,13 @@ class Organisation:
     reason_codes: Sequence[ReasonCode] = ()
     read_scope: str = "organisation"
     ever_capped: bool = False
+    access_groups: Sequence[AccessGroup] = ()
+    issuers: Sequence[TrustedIssuer] = ()
     users_by_name: Mapping[str, User] = field(init=False)
     grants_of_person: Mapping[str, Sequence[Grant]] = field(init=False)
     check_grants_of: Mapping[str, Sequence[Grant]] = field(init=False)
     check_grants_at: Mapping[int | None, Sequence[Grant]] = field(init=False)
+    administrator_grants: Mapping[str, Sequence[Grant]] = field(init=False)
     delegations_to: Mapping[str, Sequence[Delegation]] = field(init=False)
     groups_of: Mapping[str, frozenset[str]] = field(init=False)
     rules: Sequence[tuple[Test, Rule]] = field(init=False, compare=False)
@@ -195,6 +214,17 @@ class Organisation:
     _above: dict[int, frozenset[int]] = field(init=False, repr=False, compare=False, default_factory=dict)
     _below: dict[int, frozenset[int]] = field(init=False, repr=False, compare=False, default_factory=dict)
     _children: Mapping[int, Sequence[int]] = field(init=False, repr=False, compare=False)
+
+    def is_administrator(self, person_id: str, now: datetime) -> bool:
+        """Whether the person holds CanAdminister at this time."""
+        return any(grant.is_valid(now) for grant in self.administrator_grants.get(person_id, ()))
+
+    def may_have_a_voice(self, person_id: str, now: datetime) -> bool:
+        """Whether dual control lets the person decide requests: no administrator, and not suspended."""
+        person = self.people.get(person_id)
+        if person is None or (self.control == "dual" and self.is_administrator(person_id, now)):
+            return False
+        return person.suspended_until is None or now >= person.suspended_until
 
     def above(self, unit_id: int) -> frozenset[int]:
         """The unit and every unit above it, worked out once per snapshot."""
@@ -215,11 +245,14 @@ class Organisation:
         of_person: dict[str, list[Grant]] = defaultdict(list)
         check_of: dict[str, list[Grant]] = defaultdict(list)
         check_at: dict[int | None, list[Grant]] = defaultdict(list)
+        administer: dict[str, list[Grant]] = defaultdict(list)
         for grant in self.personal_grants():
             of_person[grant.person_id].append(grant)
             if grant.access_right is Right.CHECK:
                 check_of[grant.person_id].append(grant)
                 check_at[grant.unit_id].append(grant)
+            elif grant.access_right is Right.ADMINISTER:
+                administer[grant.person_id].append(grant)
         lent_to: dict[str, list[Delegation]] = defaultdict(list)
         for each in self.delegations:
             lent_to[each.delegate_id].append(each)
@@ -234,6 +267,7 @@ class Organisation:
             ("grants_of_person", of_person),
             ("check_grants_of", check_of),
             ("check_grants_at", check_at),
+            ("administrator_grants", administer),
             ("delegations_to", lent_to),
             ("_children", children),
             ("groups_of", self._groups_of()),

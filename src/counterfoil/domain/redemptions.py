@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from counterfoil.domain.access import Actor, Right
 from counterfoil.domain.decisions import outcome_of, redeem_or_code
 from counterfoil.domain.intouch_answers import REDEEMED, Outcome
 from counterfoil.domain.organisations import Organisation
-from counterfoil.domain.payloads import Redemption
+from counterfoil.domain.payloads import Redemption, points_text
 from counterfoil.domain.points import Change, MemberAccount
 from counterfoil.domain.refusals import NotPermitted
 
@@ -37,14 +38,41 @@ class Redeemed:
     change: Change | None
 
 
-def may_redeem_directly(actor: Actor) -> NotPermitted | None:
-    """Direct calls are for the calling systems that hold CanMovePointsDirectly (design.md §0 no. 2)."""
-    if Right.MOVE_DIRECTLY in actor.login_rights:
-        return None
-    return NotPermitted(
-        f"{actor.login} may not move points without a request: submit a POINTS-REDEMPTION request, or let an "
-        "administrator grant CanMovePointsDirectly"
-    )
+def may_redeem_directly(
+    organisation: Organisation, actor: Actor, wanted: int, used_today: int | None
+) -> NotPermitted | None:
+    """Direct calls are for the calling systems that hold CanMovePointsDirectly, up to their caps (design.md §0 no. 2).
+
+    `used_today` is what the calling system has redeemed directly today; None where nobody counts it.
+    """
+    if Right.MOVE_DIRECTLY not in actor.login_rights:
+        return NotPermitted(
+            f"{actor.login} may not move points without a request: submit a POINTS-REDEMPTION request, or let an "
+            "administrator grant CanMovePointsDirectly"
+        )
+    credential = organisation.credentials[actor.login]
+    per_call, per_day = credential.direct_cap_per_call, credential.direct_cap_per_day
+    if organisation.control == "dual" and (per_call is None or per_day is None):
+        return NotPermitted(
+            f"{actor.login} has no caps, so under dual control it moves no points without a request: submit one, or "
+            "let two administrators set directCapPerCall and directCapPerDay"
+        )
+    if per_call is not None and wanted > per_call:
+        return NotPermitted(
+            f"{actor.login} may redeem at most {points_text(per_call)} points in one call without a request: submit one"
+        )
+    if per_day is not None and (used_today is None or used_today + wanted > per_day):
+        left = max(0, per_day - (per_day if used_today is None else used_today))
+        return NotPermitted(
+            f"{actor.login} may redeem at most {points_text(per_day)} points a day without a request, of which "
+            f"{points_text(left)} are left today: submit one"
+        )
+    return None
+
+
+def day_of(organisation: Organisation, now: datetime) -> date:
+    """The day that a daily cap counts, in the organisation's time zone."""
+    return now.astimezone(ZoneInfo(organisation.time_zone)).date()
 
 
 def redeem(

@@ -13,15 +13,21 @@ Refusal
 ├── WrongRequest                2007   the request id, type or action name does not fit
 │   └── RequestNotFound         2007   the same, on a read
 ├── InvalidPayload              2008   the content is malformed
+│   └── FileRefused             2008   an organisation file has problems
 ├── TypeNotSupported            2009
 ├── BadSort                     2011
 ├── BadSortOrder                2012
 ├── IdentityNotVerified         2013
+│   └── TokenExpired            2013   an access token of ours is over
 ├── BadEarningEntity            2014   goodwill for nobody that can have it
 ├── BadGoodwillPoints           2015   no amount of goodwill points, or above the cap
 ├── NobodyCanCheck              2021   no person but the maker could ever decide
 ├── BadUri                      2022   the call's path cannot be built
 ├── BadHeaders                  2023   the call's headers cannot be used
+├── LookupTypeMissing           1061   a unit is named without the kind of its name
+├── AccessDenied                4000   the credentials' access group does not hold this call
+│   └── ClientOutOfScope        4000   the same, of an OAuth client
+├── WrongClient               320001   the key or the secret of an OAuth client is wrong
 ├── IdempotencyConflict         2901   the key was used for other content
 ├── ChangedSinceShown           2902
 ├── NoGoodwillExpiry            3002   the programme does not say how long goodwill points last
@@ -35,11 +41,13 @@ Refusal
 ├── WrongMethod                 2909
 └── Frozen                      2910   somebody has stopped this
 
-2001-2023 and 3002 are the contract's (dossier §2.10), 29xx ours. No HTTP number stands here: `http/problems.py`
-maps each class to its status.
+2001-2023, 1061, 3002, 4000, 8015 and 320001 are the contract's (dossier §2.10, §4), 29xx ours. No HTTP number
+stands here: `http/problems.py` maps each class to its status.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class Refusal(Exception):
@@ -116,6 +124,14 @@ class InvalidPayload(Refusal):
     code = 2008
 
 
+class FileRefused(InvalidPayload):
+    """An organisation file has problems; `problems` are all of them, each a field and what to do."""
+
+    def __init__(self, message: str, path: str | None = None, *, problems: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message, path)
+        self.problems = problems
+
+
 class TypeNotSupported(Refusal):
     """The request type is not served."""
 
@@ -138,6 +154,10 @@ class IdentityNotVerified(Refusal):
     """The credentials or the user token could not be verified."""
 
     code = 2013
+
+
+class TokenExpired(IdentityNotVerified):
+    """The access token of an OAuth client is over."""
 
 
 class BadEarningEntity(Refusal):
@@ -168,6 +188,28 @@ class BadHeaders(Refusal):
     """The headers of the stored call cannot be used."""
 
     code = 2023
+
+
+class LookupTypeMissing(Refusal):
+    """The header that says by what another unit is named is missing."""
+
+    code = 1061
+
+
+class AccessDenied(Refusal):
+    """The access group of the credentials does not hold this call."""
+
+    code = 4000
+
+
+class ClientOutOfScope(AccessDenied):
+    """The access group of the OAuth client does not hold this call."""
+
+
+class WrongClient(Refusal):
+    """The key or the secret of an OAuth client is wrong."""
+
+    code = 320001
 
 
 class IdempotencyConflict(Refusal):

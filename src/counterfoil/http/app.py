@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
@@ -13,9 +14,12 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from counterfoil import telemetry
+from counterfoil.application import admin_changes as admin_verbs
 from counterfoil.application import comments, delegations, endings, freezes, operations, points, requests
+from counterfoil.application.access_tokens import AccessTokens, SigningKeys
 from counterfoil.application.callers import Callers
 from counterfoil.application.group_commit import GroupCommit, Limits
+from counterfoil.application.issuers import Issuers
 from counterfoil.application.keys import KeysUnusable, load_keys
 from counterfoil.application.organisations import Organisations
 from counterfoil.application.passwords import Passwords
@@ -25,6 +29,7 @@ from counterfoil.domain import refusals as no
 from counterfoil.domain.organisations import Organisation
 from counterfoil.http import (
     access,
+    admin_changes,
     described,
     described_calls,
     health,
@@ -32,6 +37,7 @@ from counterfoil.http import (
     life_routes,
     listed,
     members,
+    oauth,
     openapi,
     points_v1,
     points_v2,
@@ -106,6 +112,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         organisation_header="optional",
     ),
     Endpoint(
+        method="POST", path="/v3/oauth/token/generate", handler=oauth.generate, family="oauth",
+        summary="An access token for an OAuth client, for X-CAP-API-OAUTH-TOKEN", request=oauth.ClientCredentials,
+        response=oauth.GeneratedAnswer, refusals=(no.WrongClient, no.Throttled), callers="anyone",
+    ),
+    Endpoint(
+        method="GET", path="/.well-known/jwks.json", handler=oauth.publish, family="own", callers="anyone",
+        summary="The keys that access tokens are signed with", response=oauth.PublishedKeys,
+    ),
+    Endpoint(
         method="POST", path=f"{OWN}/ui-token", handler=ui_token.issue, family="own",
         summary="A token for a person, for X-CAP-UI-AUTH-TOKEN", request=ui_token.SignIn,
         response=ui_token.TokenAnswer, refusals=(no.IdentityNotVerified, no.Throttled), callers="anyone",
@@ -156,6 +171,31 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         parameters=(access.AT,), callers="person", organisation_header="optional",
     ),
     Endpoint(
+        method="POST", path=f"{OWN}/admin-changes", handler=admin_changes.propose, family="own",
+        summary="Propose a change of the organisation, as an administrator", request=admin_changes.ProposeBody,
+        response=admin_changes.ChangeAnswer, refusals=(no.NotPermitted,), callers="person",
+        organisation_header="required",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/admin-changes", handler=admin_changes.list_page, family="own",
+        summary="Proposed changes, the newest first", response=admin_changes.ChangeList,
+        refusals=(no.NotPermitted,), parameters=admin_changes.LIST_PARAMETERS, callers="person",
+        organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/admin-changes/{{change_id}}", handler=admin_changes.get_one, family="own",
+        summary="One change with every line of its difference", response=admin_changes.ChangeAnswer,
+        refusals=(no.NotPermitted, no.RequestNotFound), parameters=(admin_changes.CHANGE_ID,), callers="person",
+        organisation_header="optional",
+    ),
+    Endpoint(
+        method="POST", path=f"{OWN}/admin-changes/{{change_id}}/decisions", handler=admin_changes.decide, family="own",
+        summary="Approve or reject a change as another administrator", request=admin_changes.DecisionBody,
+        response=admin_changes.ChangeAnswer,
+        refusals=(no.NotPermitted, no.RequestNotFound, no.AlreadyCompleted, no.ChangedSinceShown),
+        parameters=(admin_changes.CHANGE_ID, described.IF_MATCH), callers="person", organisation_header="required",
+    ),
+    Endpoint(
         method="GET", path="/healthz", handler=health.healthz, family="own", callers="anyone",
         summary="Whether the process answers", response=health.Up,
     ),
@@ -168,6 +208,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         summary="Metrics for Prometheus", response=None, response_type="text/plain",
     ),
 )  # fmt: skip
+# What an access group may name: each call that has a caller, and all calls of a family.
+RESOURCES: frozenset[str] = frozenset(
+    name for each in ENDPOINTS if each.callers != "anyone" for name in (each.label, each.family)
+)
 
 
 def create_app(settings: Settings) -> ASGIApp:
@@ -201,6 +245,10 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
     if settings.database_url is None:
         raise WrongSetting("DATABASE_URL is not set: `counterfoil serve` starts the embedded database")
     keyring = load_keys(settings.keys_path)
+    signing_keys = SigningKeys(
+        settings.keys_path, keyring.signing, lambda reason: telemetry.log().error("keys not read again", reason=reason)
+    )
+    access_tokens = AccessTokens(signing_keys, seconds_max=settings.oauth_seconds_max)
     pool = await open_pool(settings.database_url, size=settings.pool_size, statement_cache=settings.statement_cache)
     passwords = Passwords()
     organisations = Organisations(pool)
@@ -208,14 +256,17 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
         queue_max=settings.queue_max, batch_max=settings.batch_max, lock_timeout_ms=settings.lock_timeout_ms
     )
 
-    def queue(verb: str, run: Verb[C, R]) -> GroupCommit[C, R]:
-        return GroupCommit(verb, pool, _in_organisation(organisations, run), limits, observer)
+    def queue(verb: str, run: Verb[C, R], bounds: Limits = limits) -> GroupCommit[C, R]:
+        return GroupCommit(verb, pool, _in_organisation(organisations, run), bounds, observer)
 
     context = Context(
         pool=pool,
         keyring=keyring,
         organisations=organisations,
-        callers=Callers(pool, organisations, passwords, Throttle(), Tokens(keyring.token_key)),
+        callers=Callers(
+            pool, organisations, passwords, Throttle(), Tokens(keyring.token_key), access_tokens, Issuers(keyring)
+        ),
+        access_tokens=access_tokens,
         submissions=queue("submit", requests.submit_requests),
         decisions=queue("decide", requests.decide_requests),
         redemptions=queue("redeem", points.redeem_points),
@@ -223,7 +274,9 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
         comments=queue("comment", comments.add_comments),
         delegations=queue("delegate", delegations.change_delegations),
         freezes=queue("freeze", freezes.change_freezes),
+        administration=queue("administer", admin_verbs.administer, replace(limits, batch_max=1, in_flight_max=1)),
         probes=operations.Probes(pool),
+        resources=RESOURCES,
         render_metrics=partial(telemetry.render_metrics, observer.registry),
     )
     tasks = (
@@ -232,7 +285,7 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
     )
     queues: tuple[GroupCommit[Any, Any], ...] = (
         context.submissions, context.decisions, context.redemptions, context.withdrawals, context.comments,
-        context.delegations, context.freezes,
+        context.delegations, context.freezes, context.administration,
     )  # fmt: skip
     try:
         yield context

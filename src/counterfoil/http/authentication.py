@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import time
-from typing import Literal
+from collections.abc import Iterator
+from typing import Final, Literal
 
 from counterfoil.application.callers import Clock, Presented
 from counterfoil.domain.access import Actor
+from counterfoil.domain.attribution import TILL, Named, attribute
+from counterfoil.domain.callers import may_call
 from counterfoil.domain.organisations import Organisation
+from counterfoil.domain.refusals import Refusal
 from counterfoil.http.routing import Call, Context
+
+# The header with the kind of a name, the header with the name, and the kind where none is needed.
+_ATTRIBUTIONS: Final = (
+    ("X-CAP-API-ATTRIBUTION-ENTITY-TYPE", "X-CAP-API-ATTRIBUTION-ENTITY-CODE", TILL),
+    ("X-CAP-API-ATTRIBUTION-LOOKUP-TYPE", "X-CAP-API-ATTRIBUTION-LOOKUP", None),
+    (None, "X-CAP-API-ATTRIBUTION-TILL-CODE", TILL),
+)
+_ATTRIBUTION_HEADERS: Final = frozenset(
+    name.lower().encode() for kind, header, _ in _ATTRIBUTIONS for name in (kind, header) if name
+)
 
 
 def read_clock() -> Clock:
@@ -33,12 +47,38 @@ async def authenticate(
         organisation_header = "required" if call.method in ("POST", "PUT") else "optional"
     shown = Presented(
         authorization=headers.get(b"authorization", b""),
+        access_token=headers.get(b"x-cap-api-oauth-token", b"").strip(),
         organisation=headers.get(b"x-cap-api-auth-org-id", b"").strip() or None,
         token=headers.get(b"x-cap-ui-auth-token", b"").strip() if user_token else b"",
         source=call.client_address,
         organisation_required=organisation_header == "required",
     )
     return await context.callers.identify(shown, read_clock())
+
+
+def admit(call: Call, organisation: Organisation, actor: Actor) -> Actor:
+    """The actor, calling for the unit that the headers name; raises when it may not make this call at all."""
+    credential = organisation.credentials[actor.login]
+    refused = may_call(
+        credential.access_group, organisation.access_groups, call.label, call.family, is_client=credential.is_client
+    )
+    if refused is not None:
+        raise refused
+    if _ATTRIBUTION_HEADERS.isdisjoint(call.headers):
+        return actor
+    attributed = attribute(organisation, actor, list(_named(call)))
+    if isinstance(attributed, Refusal):
+        raise attributed
+    return attributed
+
+
+def _named(call: Call) -> Iterator[Named]:
+    """The units that the call names as the one that it is for."""
+    for kind_header, header, kind_default in _ATTRIBUTIONS:
+        kind = call.header(kind_header.lower()) if kind_header else None
+        name = call.header(header.lower())
+        if kind or name:  # an empty header is like none
+            yield Named(kind_header or header, header, kind or kind_default, name or None)
 
 
 async def verify_till(

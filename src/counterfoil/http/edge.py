@@ -86,7 +86,7 @@ class Edge:
             client = scope["client"]
             call = Call(
                 method, params, _query(scope["query_string"]), headers, body, correlation_id,
-                client[0] if client else "",
+                client[0] if client else "", label, family,
             )  # fmt: skip
             answer = await endpoint.handler(context, call)
         except Refusal as refusal:

@@ -10,7 +10,7 @@ from counterfoil.application.requests import Stale
 from counterfoil.domain.access import Actor
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.refusals import Busy, Refusal
-from counterfoil.http.authentication import authenticate
+from counterfoil.http.authentication import admit, authenticate
 from counterfoil.http.routing import Answer, Call, Context
 
 _TRIES = 5
@@ -23,16 +23,16 @@ async def answer_fresh(
     *,
     organisation_header: Literal["required", "optional"] | None = None,
 ) -> Answer:
-    """Authenticate and attempt; a stale snapshot is dropped, then both are done again.
+    """Authenticate, admit and attempt; a stale snapshot is dropped, then both are done again.
 
     So a revoked grant or a changed password counts at once, on every node.
     """
     for _ in range(_TRIES):
         organisation, actor = await authenticate(context, call, organisation_header=organisation_header)
         try:
-            answer = await attempt(organisation, actor)
+            answer = await attempt(organisation, admit(call, organisation, actor))
         except Refusal:
-            # What refused may have been added since the snapshot was taken: a host, a unit, a grant.
+            # What is missing may have been added since the snapshot was taken: a host, a unit, a grant.
             version = await reads.organisation_version(context.pool, organisation.org_id)
             if version in (None, organisation.version):
                 raise

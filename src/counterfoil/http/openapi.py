@@ -39,6 +39,12 @@ _SCHEMES: Final = {
         "scheme": "basic",
         "description": "The calling system: till code, and the md5 of its password in hex as the password",
     },
+    "client": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-CAP-API-OAUTH-TOKEN",
+        "description": "The calling system, by an access token of POST /v3/oauth/token/generate",
+    },
     "person": {
         "type": "apiKey",
         "in": "header",
@@ -82,7 +88,10 @@ def refusals_of(endpoint: Endpoint) -> tuple[type[Refusal], ...]:
         refusals.Busy,
     ]
     if endpoint.callers != "anyone":
-        found += [refusals.IdentityNotVerified, refusals.WrongOrganisation, refusals.Throttled]
+        found += [
+            refusals.IdentityNotVerified, refusals.TokenExpired, refusals.WrongOrganisation, refusals.Throttled,
+            refusals.AccessDenied,
+        ]  # fmt: skip
     if endpoint.request is not None:
         found += [refusals.TooLarge, refusals.WrongMediaType]
     if "{" in endpoint.path:
@@ -99,9 +108,9 @@ def _operation(endpoint: Endpoint, schema_of: Mapping[int, Any]) -> dict[str, An
         "responses": _responses(endpoint, schema_of),
     }
     if endpoint.callers == "person":
-        operation["security"] = [{"system": [], "person": []}, {"system": []}]
-    elif endpoint.callers == "system":
-        operation["security"] = [{"system": []}]
+        operation["security"] = [{who: [], "person": []} for who in ("system", "client")]
+    if endpoint.callers != "anyone":
+        operation["security"] = [*operation.get("security", ()), {"system": []}, {"client": []}]
     if endpoint.request is not None:
         content = {JSON: {"schema": schema_of[id(endpoint.request)]}}
         operation["requestBody"] = {"required": True, "content": content}
@@ -183,8 +192,9 @@ padding:.25rem .6rem .25rem 0;border-bottom:1px solid #e3e6e9}pre{background:#f2
 """
 _WHO: Final = {
     "anyone": "Anyone may call this.",
-    "system": "Basic credentials of the calling system.",
-    "person": "Basic credentials of the calling system; X-CAP-UI-AUTH-TOKEN for the person.",
+    "system": "Basic credentials of the calling system, or its X-CAP-API-OAUTH-TOKEN.",
+    "person": "Basic credentials of the calling system, or its X-CAP-API-OAUTH-TOKEN; X-CAP-UI-AUTH-TOKEN for the "
+    "person.",
 }
 
 

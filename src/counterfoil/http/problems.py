@@ -13,6 +13,7 @@ from counterfoil.domain.refusals import Refusal
 from counterfoil.http.routing import Answer, Family
 
 BAD_REQUEST: Final = 400
+TOKEN_EXPIRED: Final = 498
 # A class stands for its subclasses, as far as they have no line of their own.
 STATUS: Final[Mapping[type[Refusal], int]] = MappingProxyType(
     {
@@ -26,13 +27,16 @@ STATUS: Final[Mapping[type[Refusal], int]] = MappingProxyType(
         refusals.BadSort: BAD_REQUEST,
         refusals.BadSortOrder: BAD_REQUEST,
         refusals.IdentityNotVerified: 401,
-        refusals.BadGoodwillPoints: BAD_REQUEST,
+        refusals.TokenExpired: TOKEN_EXPIRED,
         refusals.NobodyCanCheck: BAD_REQUEST,
         refusals.BadEarningEntity: BAD_REQUEST,
         refusals.BadGoodwillPoints: BAD_REQUEST,
         refusals.BadUri: BAD_REQUEST,
         refusals.BadHeaders: BAD_REQUEST,
         refusals.NoGoodwillExpiry: BAD_REQUEST,
+        refusals.LookupTypeMissing: BAD_REQUEST,
+        refusals.AccessDenied: 403,
+        refusals.WrongClient: 401,
         refusals.MemberNotFound: 404,
         refusals.IdempotencyConflict: 409,
         refusals.ChangedSinceShown: 412,
@@ -47,7 +51,8 @@ STATUS: Final[Mapping[type[Refusal], int]] = MappingProxyType(
     }
 )
 ACCESS_DENIED: Final = "Not authorized. Access is denied!"
-ACCESS_DENIED_CODE: Final = 4000
+ACCESS_DENIED_CODE: Final = refusals.AccessDenied.code
+_OUT_OF_SCOPE: Final = "Client doesn't have access to the requested resource"
 
 encode: Final = msgspec.json.Encoder().encode
 
@@ -77,23 +82,32 @@ def _message(refusal: Refusal) -> str:
     return refusal.message
 
 
-def _error(refusal: Refusal) -> dict[str, Any]:
-    return {"status": False, "code": refusal.code, "message": _message(refusal)}
-
-
 def _contract(refusal: Refusal) -> dict[str, Any]:
     return {"data": None, "errors": [_error(refusal)], "warnings": []}
 
 
 def _own(refusal: Refusal) -> dict[str, Any]:
+    if isinstance(refusal, refusals.FileRefused) and refusal.problems:
+        errors = [{"status": False, "code": refusal.code, "message": said, "path": at} for at, said in refusal.problems]
+        return {"data": None, "errors": errors, "warnings": []}
     return {"data": None, "errors": [_error(refusal) | {"path": refusal.path}], "warnings": []}
+
+
+def _error(refusal: Refusal) -> dict[str, Any]:
+    return {"status": False, "code": refusal.code, "message": _message(refusal)}
 
 
 def _points_error(refusal: Refusal) -> dict[str, Any]:
     error = _error(refusal)
-    if isinstance(refusal, refusals.NotPermitted):
+    if isinstance(refusal, refusals.AccessDenied):
+        error["message"] = ACCESS_DENIED  # the sample's words and no more
+    elif isinstance(refusal, refusals.NotPermitted):
         error |= {"code": ACCESS_DENIED_CODE, "message": f"{ACCESS_DENIED} {_message(refusal)}"}
     return error
+
+
+def _oauth(refusal: Refusal) -> dict[str, Any]:
+    return {"data": None, "errors": [{"code": refusal.code, "message": _message(refusal)}]}
 
 
 def _v2(refusal: Refusal) -> dict[str, Any]:
@@ -104,12 +118,17 @@ def _v1(refusal: Refusal) -> dict[str, Any]:
     if isinstance(refusal, refusals.IdentityNotVerified):
         # The original really says success "true" here (dossier §4).
         status = {"success": "true", "code": "401", "message": "Unauthorized"}
+        if isinstance(refusal, refusals.TokenExpired):
+            status |= {"code": str(TOKEN_EXPIRED), "message": refusal.message}
         return {"response": {"status": status, "responses": None}}
+    if isinstance(refusal, refusals.ClientOutOfScope):
+        scope = {"code": 403, "message": _OUT_OF_SCOPE, "success": False, "warnings": {"warning": []}}
+        return {"response": {"status": scope}}
     error = _points_error(refusal)
     return {"response": {"status": {"success": "false", "code": error["code"], "message": error["message"]}}}
 
 
-_BODIES: Final = MappingProxyType({"contract": _contract, "own": _own, "v2": _v2, "v1": _v1})
+_BODIES: Final = MappingProxyType({"contract": _contract, "own": _own, "v2": _v2, "v1": _v1, "oauth": _oauth})
 
 _TEXT: Final = {"type": "string"}
 _STANDARD_ERROR: Final = {
@@ -138,6 +157,12 @@ _V1_STATUS: Final = {
     "code": {"type": ["integer", "string"]},
     "message": _TEXT,
 }
+_V1_SCOPE: Final = {
+    "code": {"const": 403},
+    "message": _TEXT,
+    "success": {"const": False},
+    "warnings": _object({"warning": _NO_WARNINGS}),
+}
 # How the bodies above look in the API's description; a test holds them together.
 SCHEMAS: Final[Mapping[Family, dict[str, Any]]] = MappingProxyType(
     {
@@ -151,8 +176,18 @@ SCHEMAS: Final[Mapping[Family, dict[str, Any]]] = MappingProxyType(
         "own": _object(
             {
                 "data": {"type": "null"},
-                "errors": _list_of_one(_object({**_STANDARD_ERROR, "path": {"type": ["string", "null"]}})),
+                "errors": {
+                    "type": "array",
+                    "items": _object({**_STANDARD_ERROR, "path": {"type": ["string", "null"]}}),
+                    "minItems": 1,
+                },
                 "warnings": _NO_WARNINGS,
+            }
+        ),
+        "oauth": _object(
+            {
+                "data": {"type": "null"},
+                "errors": _list_of_one(_object({"code": {"type": "integer"}, "message": _TEXT})),
             }
         ),
         "v2": _object({"warnings": _NO_WARNINGS, "errors": _list_of_one(_object(_STANDARD_ERROR))}),
@@ -160,7 +195,10 @@ SCHEMAS: Final[Mapping[Family, dict[str, Any]]] = MappingProxyType(
             {
                 "response": {
                     "type": "object",
-                    "properties": {"status": _object(_V1_STATUS), "responses": {"type": "null"}},
+                    "properties": {
+                        "status": {"anyOf": [_object(_V1_STATUS), _object(_V1_SCOPE)]},
+                        "responses": {"type": "null"},
+                    },
                     "required": ["status"],
                     "additionalProperties": False,
                 }

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from starlette.routing import compile_path
 
+from counterfoil.application.access_tokens import AccessTokens
+from counterfoil.application.admin_changes import Outcome as AdminOutcome
 from counterfoil.application.callers import Callers
 from counterfoil.application.comments import CommentOutcome
 from counterfoil.application.delegations import DelegationOutcome
@@ -21,6 +23,7 @@ from counterfoil.application.operations import Pool, Probes
 from counterfoil.application.organisations import Organisations
 from counterfoil.application.points import RedeemOutcome
 from counterfoil.application.requests import DecideOutcome, SubmitOutcome
+from counterfoil.domain.admin_changes import DecideChange, Propose
 from counterfoil.domain.comments import AddComment
 from counterfoil.domain.delegations import Delegate, EndDelegation
 from counterfoil.domain.endings import Withdraw
@@ -29,7 +32,7 @@ from counterfoil.domain.redemptions import Redeem
 from counterfoil.domain.refusals import InvalidPayload, Refusal, UnknownPath, WrongMethod
 from counterfoil.domain.requests import Decide, Submit
 
-Family = Literal["contract", "v1", "v2", "own"]
+Family = Literal["contract", "v1", "v2", "own", "oauth"]
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 # A second one of these could mean another caller than the first one to some proxy on the way.
@@ -40,7 +43,13 @@ SINGLE_HEADERS = frozenset(
         b"content-type",
         b"idempotency-key",
         b"if-match",
+        b"x-cap-api-attribution-entity-code",
+        b"x-cap-api-attribution-entity-type",
+        b"x-cap-api-attribution-lookup",
+        b"x-cap-api-attribution-lookup-type",
+        b"x-cap-api-attribution-till-code",
         b"x-cap-api-auth-org-id",
+        b"x-cap-api-oauth-token",
         b"x-cap-ui-auth-token",
     }
 )
@@ -57,6 +66,9 @@ class Call:
     body: bytes
     correlation_id: str
     client_address: str
+    # Of the endpoint that it is for: what access groups name.
+    label: str
+    family: Family
 
     def header(self, name: str) -> str | None:
         """The header of this lower-case name, None if it was not sent."""
@@ -89,6 +101,7 @@ class Context:
     keyring: Keyring
     organisations: Organisations
     callers: Callers
+    access_tokens: AccessTokens
     submissions: GroupCommit[Submit, SubmitOutcome]
     decisions: GroupCommit[Decide, DecideOutcome]
     redemptions: GroupCommit[Redeem, RedeemOutcome]
@@ -96,7 +109,10 @@ class Context:
     comments: GroupCommit[AddComment, CommentOutcome]
     delegations: GroupCommit[Delegate | EndDelegation, DelegationOutcome]
     freezes: GroupCommit[PlaceFreeze | LiftFreeze, FreezeOutcome]
+    administration: GroupCommit[Propose | DecideChange, AdminOutcome]
     probes: Probes
+    # What an access group may name.
+    resources: frozenset[str]
     # The metrics of all workers as text; takes the ages in seconds of the oldest undecided requests.
     render_metrics: Callable[[Mapping[int, float] | None], bytes]
 
@@ -206,4 +222,6 @@ def family_of(path: str) -> Family:
     """Whose error body a path without an endpoint gets."""
     if path.startswith("/v1.1/"):
         return "v1"
+    if path.startswith("/v3/oauth/"):
+        return "oauth"
     return "own" if path.startswith("/counterfoil/") else "contract"

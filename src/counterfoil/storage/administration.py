@@ -21,7 +21,7 @@ from counterfoil.domain.organisation_files import (
     OrganisationSettings,
 )
 from counterfoil.domain.seals import Event
-from counterfoil.storage import migrations, organisations, statements
+from counterfoil.storage import callers, migrations, organisations, statements
 from counterfoil.storage.database import Tx
 
 R = TypeVar("R")
@@ -85,6 +85,7 @@ async def load(tx: Tx, file: OrganisationFile, *, is_new: bool) -> tuple[Current
             known.org_id, known.name, known.time_zone, known.wire_time_zone, known.country_code,
             known.profile, known.control, known.echo_credentials, known.read_scope,
         ),
+        organisation=known,
         version=known.version,
         units=known.units,
         people=known.people,
@@ -92,6 +93,8 @@ async def load(tx: Tx, file: OrganisationFile, *, is_new: bool) -> tuple[Current
         credentials=known.credentials,
         groups=known.groups,
         grants=known.grants,
+        access_groups={group.name: group for group in known.access_groups},
+        issuers={issuer.issuer: issuer for issuer in known.issuers},
         hosts={host.host_id: host for host in known.hosts},
         policy=known.policy,
         reason_codes=known.reason_codes,
@@ -137,7 +140,10 @@ async def write(
     org_id = settings.org_id
     await tx.execute(_SQL["update_organisation"], *_settings_row(settings), difference.version)
     await _write_units_and_people(tx, org_id, difference)
+    await callers.write_access_groups(tx, org_id, difference.access_groups)
     await _write_credentials(tx, org_id, difference)
+    await callers.delete_access_groups(tx, org_id, difference.access_groups)
+    await callers.write_issuers(tx, org_id, difference.issuers)
     await _write_grants_and_hosts(tx, org_id, difference, new_id)
     for policy in _after(difference.policy):
         await tx.execute(_SQL["insert_policy"], org_id, policy.revision, organisations.policy_document(policy), now)
@@ -166,7 +172,7 @@ async def _write_units_and_people(tx: Tx, org_id: int, difference: Difference) -
         tx, "write_units", org_id,
         [
             (unit.unit_id, unit.kind, unit.name, unit.code, unit.zone_parent_id, unit.concept_parent_id,
-             unit.store_id, unit.active)
+             unit.store_id, unit.active, ",".join(unit.external_ids))
             for unit in _after(difference.units)
         ],
     )  # fmt: skip
@@ -198,12 +204,15 @@ async def _write_credentials(tx: Tx, org_id: int, difference: Difference) -> Non
         tx, "write_credentials", org_id,
         [
             (each.login, each.user_id, each.person_id, each.unit_id, each.secret_hash, ",".join(each.rights),
-             each.epoch, each.active)
+             each.epoch, each.active, each.kind, each.token_seconds, each.access_group, each.direct_cap_per_call,
+             each.direct_cap_per_day)
             for each in credentials
         ],
     )  # fmt: skip
     if not credentials:
         return
+    capped = [(each.login,) for each in credentials if each.direct_cap_per_day is not None]
+    await _execute(tx, "insert_direct_use", org_id, capped)
     logins = [each.login for each in credentials]
     await tx.execute(_SQL["insert_logins"], org_id, logins)
     taken = [row["login"] for row in await tx.fetch(_SQL["list_login_owners"], logins) if row["org_id"] != org_id]

@@ -45,12 +45,17 @@ WHERE org_id = $1
 -- name: write_units
 -- Units that are new or differ; a unit never goes and never changes its kind.
 INSERT INTO org_unit (
-    org_id, unit_id, kind, name, code, zone_parent_id, concept_parent_id, store_id, active)
-SELECT $1, n.* FROM unnest(
-    $2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::boolean[]) AS n
+    org_id, unit_id, kind, name, code, zone_parent_id, concept_parent_id, store_id, active, external_ids)
+SELECT $1, n.unit_id, n.kind, n.name, n.code, n.zone_parent_id, n.concept_parent_id, n.store_id, n.active,
+    string_to_array(n.external_ids, ',')
+FROM unnest(
+    $2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::boolean[],
+    $10::text[])
+    AS n (unit_id, kind, name, code, zone_parent_id, concept_parent_id, store_id, active, external_ids)
 ON CONFLICT (org_id, unit_id) DO UPDATE
 SET name = EXCLUDED.name, code = EXCLUDED.code, zone_parent_id = EXCLUDED.zone_parent_id,
-    concept_parent_id = EXCLUDED.concept_parent_id, store_id = EXCLUDED.store_id, active = EXCLUDED.active
+    concept_parent_id = EXCLUDED.concept_parent_id, store_id = EXCLUDED.store_id, active = EXCLUDED.active,
+    external_ids = EXCLUDED.external_ids
 
 -- name: write_people
 -- People who are new or differ.
@@ -103,15 +108,26 @@ SET user_name = EXCLUDED.user_name, person_id = EXCLUDED.person_id, password_has
 -- name: write_credentials
 -- Credentials that are new or differ. The rights come as one text, because arrays of arrays must be even.
 INSERT INTO credential (
-    org_id, login, kind, user_id, person_id, unit_id, secret_hash, rights, epoch, active)
-SELECT $1, n.login, 'basic', n.user_id, n.person_id, n.unit_id, n.secret_hash, string_to_array(n.rights, ','),
-    n.epoch, n.active
+    org_id, login, kind, user_id, person_id, unit_id, secret_hash, rights, epoch, active, token_seconds,
+    access_group, direct_cap_per_call, direct_cap_per_day)
+SELECT $1, n.login, n.kind, n.user_id, n.person_id, n.unit_id, n.secret_hash, string_to_array(n.rights, ','),
+    n.epoch, n.active, n.token_seconds, n.access_group, n.direct_cap_per_call, n.direct_cap_per_day
 FROM unnest(
-    $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::bigint[], $9::boolean[])
-    AS n (login, user_id, person_id, unit_id, secret_hash, rights, epoch, active)
+    $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::bigint[], $9::boolean[],
+    $10::text[], $11::integer[], $12::text[], $13::bigint[], $14::bigint[])
+    AS n (login, user_id, person_id, unit_id, secret_hash, rights, epoch, active, kind, token_seconds, access_group,
+        direct_cap_per_call, direct_cap_per_day)
 ON CONFLICT (org_id, login) DO UPDATE
 SET user_id = EXCLUDED.user_id, person_id = EXCLUDED.person_id, unit_id = EXCLUDED.unit_id,
-    secret_hash = EXCLUDED.secret_hash, rights = EXCLUDED.rights, epoch = EXCLUDED.epoch, active = EXCLUDED.active
+    secret_hash = EXCLUDED.secret_hash, rights = EXCLUDED.rights, epoch = EXCLUDED.epoch, active = EXCLUDED.active,
+    token_seconds = EXCLUDED.token_seconds, access_group = EXCLUDED.access_group,
+    direct_cap_per_call = EXCLUDED.direct_cap_per_call, direct_cap_per_day = EXCLUDED.direct_cap_per_day
+
+-- name: insert_direct_use
+-- The counter of a daily cap, so that there is always one to lock; one that is there goes on.
+INSERT INTO direct_use (org_id, login, day, points)
+SELECT $1, login, '-infinity', 0 FROM unnest($2::text[]) AS n (login)
+ON CONFLICT DO NOTHING
 
 -- name: insert_logins
 -- Claims logins in the directory; one that another organisation claims at this moment is waited for.

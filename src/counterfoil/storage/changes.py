@@ -25,8 +25,8 @@ _SQL = statements.load("changes.sql")
 _WIDTHS = {
     "requests": 39, "changed_requests": 7, "decisions": 12, "comments": 7, "holds": 5, "hold_lots": 3,
     "changed_holds": 2, "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "new_lots": 9,
-    "goodwills": 5, "statuses": 4, "cap_counters": 4, "cap_uses": 5, "freed_keys": 4, "events": 7, "refusals": 7,
-    "delegations": 9, "ended_delegations": 2, "freezes": 7, "changed_freezes": 7, "versions": 1,
+    "goodwills": 5, "statuses": 4, "cap_counters": 4, "cap_uses": 5, "direct_uses": 3, "freed_keys": 4, "events": 7,
+    "refusals": 7, "delegations": 9, "ended_delegations": 2, "freezes": 7, "changed_freezes": 7, "versions": 1,
 }  # fmt: skip
 _REFERENCE = 4  # its column in a row of redemptions, and of goodwills
 _REQUEST, _POINTS = 0, 2  # columns in a row of goodwills
@@ -59,6 +59,7 @@ class Changes:
     statuses: list[tuple[Any, ...]] = field(default_factory=list)
     cap_counters: list[tuple[Any, ...]] = field(default_factory=list)
     cap_uses: list[tuple[Any, ...]] = field(default_factory=list)
+    direct_uses: list[tuple[Any, ...]] = field(default_factory=list)
     freed_keys: list[tuple[Any, ...]] = field(default_factory=list)
     events: list[tuple[Any, ...]] = field(default_factory=list)
     refusals: list[tuple[Any, ...]] = field(default_factory=list)

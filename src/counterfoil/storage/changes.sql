@@ -121,6 +121,12 @@ WHERE c.org_id = $1 AND c.cap = n.cap AND c.subject = n.subject AND c.day = n.da
 INSERT INTO cap_use (org_id, request_id, cap, subject, day, points)
 SELECT $1, n.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::date[], $6::bigint[]) AS n
 
+-- name: direct_uses
+-- What calling systems with a daily cap have redeemed on their latest day.
+UPDATE direct_use u SET day = c.day, points = c.points
+FROM unnest($2::text[], $3::date[], $4::bigint[]) AS c (login, day, points)
+WHERE u.org_id = $1 AND u.login = c.login
+
 -- name: freed_keys
 -- The idempotency key of a command that was refused.
 DELETE FROM idempotency_key k USING unnest($2::uuid[]) AS c (request_id)

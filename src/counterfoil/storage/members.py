@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from counterfoil.domain.points import MemberAccount
@@ -38,12 +38,16 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class RedemptionFile:
-    """What the database knows about one direct redemption, under lock."""
+    """What the database knows about one direct redemption, under lock.
+
+    `counted` is the latest day and points of a calling system with a daily cap.
+    """
 
     account: MemberAccount | None
     reference_used: bool
     redemption_id: str
     written: bytes | None
+    counted: tuple[date, int] | None
 
 
 async def find_balance(tx: Tx, org_id: int, kind: str, value: str) -> Balance | None:
@@ -72,6 +76,7 @@ async def lock_for_redemption(tx: Tx, org_id: int, commands: Sequence[Redeem]) -
                 each.asked.identifier_value,
                 each.asked.external_reference,
                 *each.redemption_ids,
+                each.actor.login,
             )
             for each in commands
         ),
@@ -86,6 +91,7 @@ async def lock_for_redemption(tx: Tx, org_id: int, commands: Sequence[Redeem]) -
             row["reference_used"],
             row["redemption_id"],
             row["written"],
+            None if row["counted_points"] is None else (row["counted_day"], row["counted_points"]),
         )
         for row in (by_id[each.redeem_id] for each in commands)
     ]

@@ -21,17 +21,22 @@ LEFT JOIN member_status s ON s.org_id = $1 AND s.member_id = $2
 WHERE o.org_id = $1
 
 -- name: lock_for_redemption
--- One row per direct redemption: locks the members (sorted), reads what the rule needs. Run again where
+-- One row per direct redemption: locks the counters of daily caps, then the members (each sorted), reads what the rule needs. Run again where
 -- a locked version differs from the one seen.
 WITH asked AS MATERIALIZED (
-    SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
-        AS a (redeem_id, kind, value, reference, first_choice, second_choice)
+    SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
+        AS a (redeem_id, kind, value, reference, first_choice, second_choice, login)
+), counter AS MATERIALIZED (
+    SELECT u.login, u.day, u.points FROM direct_use u
+    WHERE u.org_id = $1 AND u.login IN (SELECT login FROM asked)
+    ORDER BY u.login FOR NO KEY UPDATE
 ), named AS MATERIALIZED (
     SELECT a.redeem_id, i.member_id
     FROM asked a JOIN member_identifier i ON i.org_id = $1 AND i.kind = a.kind AND i.value = a.value
 ), locked AS MATERIALIZED (
     SELECT m.member_id, m.version FROM member m
     WHERE m.org_id = $1 AND m.member_id IN (SELECT member_id FROM named)
+      AND (SELECT count(*) FROM counter) >= 0  -- counters are locked before members
     ORDER BY m.member_id FOR NO KEY UPDATE
 ), account AS MATERIALIZED (
     SELECT l.member_id, l.version AS locked_version, s.version AS seen_version, s.document
@@ -44,10 +49,11 @@ WITH asked AS MATERIALIZED (
 SELECT a.redeem_id, clock_timestamp() AS now, statement_timestamp() AS statement_at,
        o.version AS organisation_version, n.member_id, account.locked_version, account.seen_version, account.document,
        used.redemption_id IS NOT NULL AS reference_used,
-       written.facts AS written,
+       written.facts AS written, counter.day AS counted_day, counter.points AS counted_points,
        CASE WHEN taken.redemption_id IS NULL THEN a.first_choice ELSE a.second_choice END AS redemption_id
 FROM asked a
 JOIN organisation o ON o.org_id = $1
+LEFT JOIN counter ON counter.login = a.login
 LEFT JOIN named n ON n.redeem_id = a.redeem_id
 LEFT JOIN account ON account.member_id = n.member_id
 LEFT JOIN event written ON written.org_id = $1 AND written.subject_id = a.redeem_id AND written.event_id = a.redeem_id

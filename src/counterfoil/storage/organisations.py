@@ -7,6 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from counterfoil.domain.access import Grant, OrgUnit
+from counterfoil.domain.callers import AccessGroup, TrustedIssuer
 from counterfoil.domain.organisations import (
     Credential,
     Delegation,
@@ -59,6 +60,8 @@ class _Snapshot(msgspec.Struct):
     delegations: list[Delegation]
     freezes: list[Freeze]
     reason_codes: list[ReasonCode]
+    access_groups: list[AccessGroup]
+    issuers: list[TrustedIssuer]
     hosts: list[Host]
     policy: _Policy | None
     programme: Programme | None
@@ -101,6 +104,8 @@ async def find_organisation(tx: Tx, org_id: int) -> Organisation | None:
         read_scope=read.read_scope,
         groups={group.group_id: group for group in read.groups},
         ever_capped=read.ever_capped,
+        access_groups=tuple(read.access_groups),
+        issuers=tuple(read.issuers),
     )
 
 

@@ -6,10 +6,11 @@ SELECT json_build_object(
     'echo_credentials', o.echo_credentials, 'read_scope', o.read_scope,
     'units', coalesce((SELECT json_agg(json_build_object(
         'unit_id', u.unit_id, 'kind', u.kind, 'name', u.name, 'code', u.code, 'zone_parent_id', u.zone_parent_id,
-        'concept_parent_id', u.concept_parent_id, 'store_id', u.store_id, 'active', u.active))
+        'concept_parent_id', u.concept_parent_id, 'store_id', u.store_id, 'active', u.active,
+        'external_ids', u.external_ids))
         FROM org_unit u WHERE u.org_id = $1), '[]'),
     'people', coalesce((SELECT json_agg(json_build_object(
-        'person_id', p.person_id, 'name', p.name, 'active', p.active,
+        'person_id', p.person_id, 'name', p.name, 'active', p.active, 'suspended_until', p.suspended_until,
         'member_identifiers', coalesce((SELECT json_agg(json_build_array(i.kind, i.value) ORDER BY i.kind, i.value)
             FROM person_identifier i WHERE i.org_id = $1 AND i.person_id = p.person_id), '[]'),
         'member_ids', coalesce((SELECT json_agg(DISTINCT m.member_id)
@@ -28,8 +29,17 @@ SELECT json_build_object(
         FROM app_user u WHERE u.org_id = $1), '[]'),
     'credentials', coalesce((SELECT json_agg(json_build_object(
         'login', c.login, 'user_id', c.user_id, 'secret_hash', c.secret_hash, 'person_id', c.person_id,
-        'unit_id', c.unit_id, 'rights', c.rights, 'epoch', c.epoch, 'active', c.active))
+        'unit_id', c.unit_id, 'rights', c.rights, 'epoch', c.epoch, 'active', c.active, 'kind', c.kind,
+        'token_seconds', c.token_seconds, 'access_group', c.access_group,
+        'direct_cap_per_call', c.direct_cap_per_call, 'direct_cap_per_day', c.direct_cap_per_day))
         FROM credential c WHERE c.org_id = $1), '[]'),
+    'access_groups', coalesce((SELECT json_agg(json_build_object('name', a.name, 'resources', a.resources))
+        FROM access_group a WHERE a.org_id = $1), '[]'),
+    'issuers', coalesce((SELECT json_agg(json_build_object(
+        'issuer', i.issuer, 'algorithm', i.algorithm, 'audience', i.audience, 'user_id_claim', i.user_id_claim,
+        'user_name_claim', i.user_name_claim, 'organisation_claim', i.organisation_claim, 'keys', i.keys,
+        'decides_from', i.decides_from))
+        FROM ui_token_issuer i WHERE i.org_id = $1), '[]'),
     'grants', coalesce((SELECT json_agg(json_build_object(
         'grant_id', g.grant_id, 'person_id', coalesce(g.person_id, ''), 'group_id', g.group_id, 'access_right', g.access_right, 'unit_id', g.unit_id,
         'request_type', g.request_type, 'points_max', g.points_max, 'valid_from', g.valid_from,

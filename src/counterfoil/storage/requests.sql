@@ -79,7 +79,7 @@ WITH asked AS MATERIALIZED (
         AS a (decision_id, request_id, first_choice, second_choice)
 ), locked_request AS MATERIALIZED (
     SELECT r.* FROM request r
-    WHERE r.org_id = $1 AND r.request_id = ANY ($3::uuid[])
+    WHERE r.org_id = $1 AND r.request_id = ANY ($3::uuid[]) AND r.request_type <> 'ADMIN-CHANGE'
     ORDER BY r.request_id FOR NO KEY UPDATE
 ), owner AS MATERIALIZED (
     SELECT r.request_id, coalesce(r.member_id, i.member_id, m.member_id) AS member_id
@@ -147,7 +147,7 @@ LEFT JOIN LATERAL (
 SELECT o.version AS organisation_version, statement_timestamp() AS now, r.*, voices.document AS decisions,
     another.request_id AS resubmitted_as
 FROM organisation o
-LEFT JOIN request r ON r.org_id = o.org_id AND r.request_id = $2
+LEFT JOIN request r ON r.org_id = o.org_id AND r.request_id = $2 AND r.request_type <> 'ADMIN-CHANGE'
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_object(
         'person_id', d.person_id, 'user_id', d.user_id, 'user_name', d.user_name, 'verdict', d.verdict,
