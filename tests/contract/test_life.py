@@ -216,9 +216,8 @@ def test_comments(shop: Shop) -> None:
 
 
 def test_nobody_decided_in_time(make_shop: Callable[..., Shop]) -> None:
-    shop = make_shop()
+    shop = make_shop(policy={"approvals": 1, "lifeHours": 1})
     member = shop.member()
-    give_life(shop, "1")
     body = shop.body(member, "600")
     request_id = shop.create(body)["requestId"]
     make_older(shop, request_id)
@@ -233,14 +232,6 @@ def test_nobody_decided_in_time(make_shop: Callable[..., Shop]) -> None:
     wait_until(lambda: stored_state(shop, request_id) == "expired")
     assert shop.points(member) == (400, 600)
     assert events(shop, request_id)[-1]["kind"] == "expired"
-
-
-def give_life(shop: Shop, hours: str) -> None:
-    shop.serve.rows(
-        "UPDATE policy SET document = json_build_object('approvals', 1, 'lifeHours', $2::integer) "
-        "WHERE org_id = $1 RETURNING 1", shop.org_id, int(hours),
-    )  # fmt: skip
-    shop.serve.rows("UPDATE organisation SET version = version + 1 WHERE org_id = $1 RETURNING 1", shop.org_id)
 
 
 def make_older(shop: Shop, request_id: str) -> None:
