@@ -232,15 +232,15 @@ def test_every_cell(make_shop: Callable[..., Shop]) -> None:
     assert wrong == []
     assert used == set(range(len(rows))), "a row of the table is never used"
     requests = len(PERSONAS) * sum(2 * len(states) - 1 for states in STATES_OF.values())
-    assert cells == {verb: requests for verb in VERBS} | {
+    assert cells == dict.fromkeys(VERBS, requests) | {
         "submit": len(PERSONAS) * len(KINDS), "freeze": len(PERSONAS),
     } | {verb: requests * len(SCOPES) for verb in ("inbox", "get", "list")}  # fmt: skip
 
 
 def test_the_table_speaks_of_what_there_is() -> None:
     known = {
-        "Verb": VERBS, "Scope": SCOPES, "Right": ("none", *RIGHTS), "Where": PLACES, "Type": ("all", "this", "other"), "State": STATES,
-        "Whose": ("own", "other"),
+        "Verb": VERBS, "Scope": SCOPES, "Right": ("none", *RIGHTS), "Where": PLACES,
+        "Type": ("all", "this", "other"), "State": STATES, "Whose": ("own", "other"),
     }  # fmt: skip
     for row in table():
         for name, values in known.items():
