@@ -2,42 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+import httpx
 import pytest
 
+from tests.contract import calls
 from tests.contract.shop import CONCEPT, OTHER_ZONE, STORE, TILL, WORKFLOW, ZONE, Member, Shop
 from tests.contract.test_inbox import ids
+from tests.contract.test_life import post
 
 T = TypeVar("T")
+Cell: TypeAlias = tuple[str, str, str]  # request type, state, whose
+Found: TypeAlias = tuple[str, Cell, str]  # verb, cell, answer
 DOCS = Path(__file__).parents[2] / "docs" / "access.md"
 SIBLING = TILL + 1
-RIGHTS = {"make": ["CanMakeRequest"], "check": ["CanCheckRequest"], "both": ["CanMakeRequest", "CanCheckRequest"]}
+RIGHTS = {
+    "make": ["CanMakeRequest"], "check": ["CanCheckRequest"], "both": ["CanMakeRequest", "CanCheckRequest"],
+    "freeze": ["CanFreeze"],
+}  # fmt: skip
 PLACES = {
     "till": TILL, "store": STORE, "zone": ZONE, "concept": CONCEPT, "organisation": None, "sibling": SIBLING,
     "elsewhere": OTHER_ZONE,
 }  # fmt: skip
-TYPES = {"all": None, "this": "POINTS-REDEMPTION", "other": "GOODWILL-POINTS"}
+# Each is "this" type to its own requests and the "other" one to the requests of the other.
+KINDS = ("POINTS-REDEMPTION", "GOODWILL-POINTS")
 STATES = ("pending", "voted", "succeeded", "failed", "rejected")
+STATES_OF = {KINDS[0]: STATES, KINDS[1]: STATES[:3]}
 SCOPES = ("organisation", "units")
 # A verb that comes is a line here, and its rows in the table.
-VERBS = ("submit", "decide", "inbox", "get", "list")
+VERBS = ("submit", "decide", "send-back", "withdraw", "comment", "freeze", "inbox", "get", "list")
 COLUMNS = ("Verb", "Scope", "Right", "Where", "Type", "State", "Whose", "Answer")
 
 
 @dataclass(frozen=True)
 class Persona:
-    """Somebody with one kind of grant."""
+    """Somebody with one kind of grant: for the requests of one type, or for all."""
 
     number: int
     right: str
     where: str
     kind: str
+
+    def column(self, kind: str) -> str:
+        return "all" if self.kind == "all" else "this" if self.kind == kind else "other"
 
     @property
     def staff_id(self) -> str:
@@ -50,7 +64,7 @@ class Persona:
 
 PERSONAS = [
     Persona(number, *each)
-    for number, each in enumerate([("none", "till", "all"), *product(RIGHTS, PLACES, TYPES)], start=1)
+    for number, each in enumerate([("none", "till", "all"), *product(RIGHTS, PLACES, ("all", *KINDS))], start=1)
 ]
 OWNER = Persona(900, "both", "organisation", "all")
 CHECKERS = (Persona(901, "check", "organisation", "all"), Persona(902, "check", "organisation", "all"))
@@ -78,7 +92,8 @@ def at_once(work: Callable[[Persona], T]) -> list[T]:
 
 def grants_of(persona: Persona) -> Iterator[dict[str, Any]]:
     for right in RIGHTS.get(persona.right, ()):
-        grant = {"person": persona.staff_id, "right": right, "unit": PLACES[persona.where], "type": TYPES[persona.kind]}
+        kind = None if persona.kind == "all" else persona.kind
+        grant = {"person": persona.staff_id, "right": right, "unit": PLACES[persona.where], "type": kind}
         yield {name: value for name, value in grant.items() if value is not None}
 
 
@@ -101,62 +116,85 @@ class World:
         shop.content["grants"] = [
             {"person": each.staff_id, "right": right} for each in everybody for right in RIGHTS["both"]
         ]
-        shop.change(policy={"approvals": 2})
+        shop.change(policy={"approvals": 2}, programme={"goodwillExpiryDays": 30, "goodwillPointsMax": 5000})
         self.member = shop.member()
         for each in everybody:
             shop.token(each.user_name)
-        self.shared = {state: self.made(OWNER, state) for state in STATES[2:]}
-        self.others = at_once(lambda each: self.shared | {
-            "pending": self.made(OWNER, "pending"), "voted": self.voted(each)})  # fmt: skip
-        self.own = at_once(lambda each: {state: self.made(each, state) for state in STATES if state != "voted"})
+        shared = {(kind, state): self.made(kind, OWNER, state) for kind in KINDS for state in STATES_OF[kind][2:]}
+        self.cells = at_once(lambda each: dict(self.made_for(each, shared)))
+        self.spare = at_once(lambda _: {kind: self.made(kind, OWNER, "pending") for kind in KINDS})
         permanent = [each for persona in (OWNER, *CHECKERS) for each in grants_of(persona)]
+        permanent += [{"person": each.staff_id, "right": "CanFreeze"} for each in CHECKERS]
         self.grants = [*permanent, *(each for persona in PERSONAS for each in grants_of(persona))]
 
-    def made(self, maker: Persona, state: str) -> str:
+    def made(self, kind: str, maker: Persona, state: str) -> str:
         member = Member(1, "9000000001") if state == "failed" else self.member
-        request_id = str(self.shop.create(self.shop.body(member, points="1"), by=maker.user_name)["requestId"])
-        if state == "rejected":
-            assert self.shop.decide(request_id, "rejected", by=CHECKERS[0].user_name).status_code == 200
-        elif state != "pending":
-            for checker in CHECKERS:
-                assert self.shop.decide(request_id, by=checker.user_name).status_code == 200
+        submitted = self.submit(kind, maker, member)
+        assert submitted.status_code == 200, submitted.text
+        request_id = str(submitted.json()["data"]["requestId"])
+        voices = {"pending": [], "voted": [], "rejected": [("rejected", CHECKERS[0])]}.get(
+            state, [("approved", each) for each in CHECKERS]
+        )
+        for verdict, checker in voices:
+            assert self.decide(kind, request_id, checker, verdict).status_code == 200
         return request_id
 
-    def voted(self, persona: Persona) -> str:
-        request_id = self.made(OWNER, "pending")
-        assert self.shop.decide(request_id, by=persona.user_name).status_code == 200
-        return request_id
+    def made_for(self, persona: Persona, shared: dict[tuple[str, str], str]) -> Iterator[tuple[Cell, str]]:
+        for kind, states in STATES_OF.items():
+            for state in states:
+                request_id = shared.get((kind, state)) or self.made(kind, OWNER, state)
+                if state == "voted":
+                    assert self.decide(kind, request_id, persona).status_code == 200
+                else:
+                    yield (kind, state, "own"), self.made(kind, persona, state)
+                yield (kind, state, "other"), request_id
 
-    def cells(self, persona: Persona) -> Iterator[tuple[str, str, str]]:
-        """State, whose, request id."""
-        place = PERSONAS.index(persona)
-        yield from ((state, "own", request_id) for state, request_id in self.own[place].items())
-        yield from ((state, "other", request_id) for state, request_id in self.others[place].items())
+    def submit(self, kind: str, by: Persona, member: Member | None = None) -> httpx.Response:
+        points: object = "1" if kind == KINDS[0] else 1
+        body = calls.body(self.shop, kind, member or self.member, points=points)
+        return self.shop.submit(body, by=by.user_name, path=calls.url(kind))
 
-    def reads(self, persona: Persona) -> Iterator[tuple[str, str, str, str]]:
-        """Verb, state, whose, answer."""
+    def decide(self, kind: str, request_id: str, by: Persona, verdict: str = "approved") -> httpx.Response:
+        return self.shop.decide(request_id, verdict, by=by.user_name, path=calls.url(kind))
+
+    def reads(self, persona: Persona) -> Iterator[Found]:
         by = persona.user_name
         inbox = set(ids(self.shop, "/inbox", by, limit=100))
         listed = {
             each for maker in (persona, OWNER)
             for each in ids(self.shop, "/requests", by, maker=maker.staff_id, limit=100)
         }  # fmt: skip
-        for state, whose, request_id in self.cells(persona):
-            yield "inbox", state, whose, "yes" if request_id in inbox else "no"
-            yield "list", state, whose, "yes" if request_id in listed else "no"
+        for cell, request_id in self.cells[PERSONAS.index(persona)].items():
+            yield "inbox", cell, "yes" if request_id in inbox else "no"
+            yield "list", cell, "yes" if request_id in listed else "no"
             headers = self.shop.headers(by)
             statuses = {
                 self.shop.http.get(f"{path}/requests/{request_id}", headers=headers).status_code
                 for path in (WORKFLOW, "/counterfoil/v1")
             }
-            yield "get", state, whose, "yes" if statuses == {200} else "no" if statuses == {404} else str(statuses)
+            yield "get", cell, "yes" if statuses == {200} else "no" if statuses == {404} else str(statuses)
 
-    def writes(self, persona: Persona) -> Iterator[tuple[str, str, str, str]]:
-        by = persona.user_name
-        for state, whose, request_id in self.cells(persona):
-            yield "decide", state, whose, told(self.shop.decide(request_id, by=by))
-            submitted = self.shop.submit(self.shop.body(self.member, points="1"), by=by)
-            yield "submit", state, whose, told(submitted)
+    def writes(self, persona: Persona) -> Iterator[Found]:
+        place, by = PERSONAS.index(persona), persona.user_name
+        for kind in KINDS:
+            yield "submit", (kind, "pending", "own"), told(self.submit(kind, persona))
+        for cell, request_id in self.cells[place].items():
+            kind, state, whose = cell
+            path = f"requests/{request_id}"
+            other = self.spare[place][kind] if (state, whose) == ("pending", "other") else request_id
+            yield "comment", cell, told(post(self.shop, f"{path}/comments", by, {"message": "seen"}))
+            yield "decide", cell, told(self.decide(kind, request_id, persona))
+            yield "send-back", cell, told(post(self.shop, f"requests/{other}/send-back", by, {"comment": "again"}))
+            yield "withdraw", cell, told(post(self.shop, f"{path}/withdraw", by))
+
+    def freezes(self, persona: Persona) -> Iterator[Found]:
+        """Of the till; lifted again at once."""
+        body = {"scope": "unit", "target": TILL, "reason": "stolen"}
+        answer = post(self.shop, "freezes", persona.user_name, body)
+        yield "freeze", (KINDS[0], "pending", "other"), told(answer)
+        for each in CHECKERS if answer.status_code == 200 else ():
+            lift = f"freezes/{answer.json()['data']['freezeId']}/lift"
+            assert post(self.shop, lift, each.user_name).status_code == 200
 
 
 def told(answer: Any) -> str:
@@ -170,30 +208,39 @@ def test_every_cell(make_shop: Callable[..., Shop]) -> None:
     world = World(make_shop(members=1))
     used: set[int] = set()
     wrong: list[str] = []
-    cells = 0
+    cells: Counter[str] = Counter()
+
+    def judge(scope: str, persona: Persona, found: Iterable[Found]) -> None:
+        for verb, (kind, state, whose), answer in found:
+            number, wanted = expected(
+                rows, Verb=verb, Scope=scope, Right=persona.right, Where=persona.where, Type=persona.column(kind),
+                State=state, Whose=whose,
+            )  # fmt: skip
+            used.add(number)
+            cells[verb] += 1
+            if answer != wanted:
+                wrong.append(f"{verb} {scope} {persona} {kind} {state} {whose}: {answer}, by the table {wanted}")
+
     for scope in SCOPES:
         world.shop.change(organisation={"readScope": scope}, grants=world.grants)
-        tasks = [world.reads] + [world.writes] * (scope == SCOPES[-1])
-        for task in tasks:
-            for persona, found in zip(PERSONAS, at_once(lambda each, task=task: list(task(each))), strict=True):  # type: ignore[misc]
-                for verb, state, whose, answer in found:
-                    number, wanted = expected(
-                        rows, Verb=verb, Scope=scope, Right=persona.right, Where=persona.where, Type=persona.kind,
-                        State=state, Whose=whose,
-                    )  # fmt: skip
-                    used.add(number)
-                    cells += 1
-                    if answer != wanted:
-                        wrong.append(f"{verb} {scope} {persona} {state} {whose}: {answer}, by the table {wanted}")
+        for persona, found in zip(PERSONAS, at_once(lambda each: list(world.reads(each))), strict=True):
+            judge(scope, persona, found)
+    for persona, found in zip(PERSONAS, at_once(lambda each: list(world.writes(each))), strict=True):
+        judge(SCOPES[-1], persona, found)
+    for persona in PERSONAS:  # one after the other: each stops all the others
+        judge(SCOPES[-1], persona, world.freezes(persona))
     assert wrong == []
     assert used == set(range(len(rows))), "a row of the table is never used"
-    assert cells == len(PERSONAS) * 9 * (3 * len(SCOPES) + 2)
+    requests = len(PERSONAS) * sum(2 * len(states) - 1 for states in STATES_OF.values())
+    assert cells == dict.fromkeys(VERBS, requests) | {
+        "submit": len(PERSONAS) * len(KINDS), "freeze": len(PERSONAS),
+    } | {verb: requests * len(SCOPES) for verb in ("inbox", "get", "list")}  # fmt: skip
 
 
 def test_the_table_speaks_of_what_there_is() -> None:
     known = {
-        "Verb": VERBS, "Scope": SCOPES, "Right": ("none", *RIGHTS), "Where": PLACES, "Type": TYPES, "State": STATES,
-        "Whose": ("own", "other"),
+        "Verb": VERBS, "Scope": SCOPES, "Right": ("none", *RIGHTS), "Where": PLACES,
+        "Type": ("all", "this", "other"), "State": STATES, "Whose": ("own", "other"),
     }  # fmt: skip
     for row in table():
         for name, values in known.items():

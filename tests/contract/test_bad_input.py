@@ -468,6 +468,7 @@ ELSEWHERE = {
     2903: "tests/e2e: the database is away",
     2907: "test_callers.py: guesses are slowed down",
     2908: "our fault: no test knows how",
+    2910: "test_life.py: what can be frozen",
     3002: "test_types.py: goodwill without an expiry",
     4000: "test_oauth.py: a call outside the access group",
     320001: "test_oauth.py: the samples",

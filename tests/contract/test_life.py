@@ -11,6 +11,8 @@ import httpx
 import pytest
 
 from tests.contract.shop import BOTH, CHECKER, MAKER, NOBODY, SECOND, TASK, ZONE, Shop, assert_refused, set_at
+from tests.contract.test_inbox import ids, page
+from tests.contract.test_request_views import full
 
 OWN = "/counterfoil/v1"
 SOON = datetime.now(UTC) + timedelta(days=2)
@@ -216,9 +218,8 @@ def test_comments(shop: Shop) -> None:
 
 
 def test_nobody_decided_in_time(make_shop: Callable[..., Shop]) -> None:
-    shop = make_shop()
+    shop = make_shop(policy={"approvals": 1, "lifeHours": 1})
     member = shop.member()
-    give_life(shop, "1")
     body = shop.body(member, "600")
     request_id = shop.create(body)["requestId"]
     make_older(shop, request_id)
@@ -233,14 +234,6 @@ def test_nobody_decided_in_time(make_shop: Callable[..., Shop]) -> None:
     wait_until(lambda: stored_state(shop, request_id) == "expired")
     assert shop.points(member) == (400, 600)
     assert events(shop, request_id)[-1]["kind"] == "expired"
-
-
-def give_life(shop: Shop, hours: str) -> None:
-    shop.serve.rows(
-        "UPDATE policy SET document = json_build_object('approvals', 1, 'lifeHours', $2::integer) "
-        "WHERE org_id = $1 RETURNING 1", shop.org_id, int(hours),
-    )  # fmt: skip
-    shop.serve.rows("UPDATE organisation SET version = version + 1 WHERE org_id = $1 RETURNING 1", shop.org_id)
 
 
 def make_older(shop: Shop, request_id: str) -> None:
@@ -292,6 +285,31 @@ def test_a_checker_delegates(make_shop: Callable[..., Shop]) -> None:
     refused(post(shop, f"requests/{other}/decisions", NOBODY, {"verdict": "approve"}), 403, 2001)
     past = shop.http.get(f"{OWN}/delegations?past=true", headers=shop.headers()).json()
     assert [each["delegationId"] for each in past["data"]] == [lent["delegationId"]]
+
+
+def test_a_delegate_finds_it_in_the_inbox(make_shop: Callable[..., Shop]) -> None:
+    """Lists, the full view and the decision agree on what was lent, and on what is over."""
+    shop = make_shop(policy={"approvals": 2})
+    request_id = str(shop.create()["requestId"])
+    assert ids(shop, by=NOBODY) == []
+    until = {"delegate": "E-1005", "until": SOON.isoformat()}
+    lent = good(post(shop, "delegations", CHECKER, {**until, "type": "POINTS-REDEMPTION"}))["delegationId"]
+    [row] = page(shop, by=NOBODY)["data"]
+    assert (row["requestId"], row["canAct"]) == (request_id, True)
+    approvers = full(shop, request_id, NOBODY)["approvers"]
+    assert "E-1005" in [each["staffId"] for each in approvers["can"]]
+    decided = good(post(shop, f"requests/{request_id}/decisions", NOBODY, {"verdict": "approve"}))
+    assert [(each["personId"], each["onBehalfOf"]) for each in decided["voices"]] == [("E-1005", "E-1002")]
+    [kept] = shop.serve.rows("SELECT person_id, on_behalf_of FROM decision WHERE org_id = $1", shop.org_id)
+    assert tuple(kept) == ("E-1005", "E-1002")
+    for by in (NOBODY, CHECKER):  # the right that was lent is used up for both
+        assert ids(shop, by=by) == []
+    assert ids(shop, by=SECOND) == [request_id]
+    found = full(shop, request_id, SECOND)
+    assert (found["approvers"]["has"][0]["counts"], found["approvers"]["must"][0]["given"]) == (True, 1)
+    good(post(shop, f"delegations/{lent}/end", CHECKER))
+    found = full(shop, request_id, SECOND)
+    assert (found["approvers"]["has"][0]["counts"], found["approvers"]["must"][0]["given"]) == (False, 0)
 
 
 def test_what_cannot_be_delegated(shop: Shop) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +14,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from counterfoil.application.reconciliation import CannotReconcile, read_export
+from tests import builders
 from tests.contract.serving import Serve, command, environment_of
 from tests.contract.shop import Member, Shop, item_of
 
@@ -113,13 +117,9 @@ def test_an_export_is_compared_line_by_line(
         ("redemption_id,points,time\na,1\n", "line 2: the time '' is not written like"),
     ],
 )
-def test_a_wrong_export_is_refused(
-    run: Callable[..., CompletedProcess[str]], tmp_path: Path, text: str, said: str
-) -> None:
-    (tmp_path / "export.csv").write_text(text)
-    told = run("--csv", str(tmp_path / "export.csv"))
-    assert (told.returncode, told.stdout) == (1, "")
-    assert told.stderr.startswith(f"counterfoil: {said}")
+def test_a_wrong_export_is_refused(text: str, said: str) -> None:
+    with pytest.raises(CannotReconcile, match=f"^{re.escape(said)}"):
+        list(read_export(io.StringIO(text), builders.organisation()))
 
 
 def test_a_question_without_an_answer_is_refused(
@@ -133,3 +133,7 @@ def test_a_question_without_an_answer_is_refused(
     assert (told.returncode, "there is no organisation 1" in told.stderr) == (1, True)
     assert "turn them round" in run(first=day(), last=day(-1)).stderr
     assert "cannot be read" in run("--csv", str(tmp_path / "none.csv")).stderr
+    (tmp_path / "wrong.csv").write_text("redemption_id,points,time\na,NaN,2026-11-01\n")
+    told = run("--csv", str(tmp_path / "wrong.csv"))
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr.startswith("counterfoil: line 2: the points 'NaN'")

@@ -56,7 +56,9 @@ def test_everything_that_a_decision_needs(make_shop: MakeShop) -> None:
     assert (approval["by"], approval["isLast"], approval["refused"]) == ("E-1002", True, None)
     assert (approval["code"], approval["message"]) == (800, "Points Redeemed")
     assert (approval["availableAfter"], approval["heldAfter"]) == (949.5, 0)
-    assert found["approvers"]["must"] == [{"right": "CanCheckRequest", "count": 1, "given": 0}]
+    assert found["approvers"]["must"] == [
+        {"right": "CanCheckRequest", "count": 1, "given": 0, "who": "1 x checker", "step": 1}
+    ]
     assert found["approvers"]["has"] == []
     assert [each["staffId"] for each in found["approvers"]["can"]] == ["E-1002", "E-1003", "E-1004"]
     assert found["approvers"]["moreCan"] is False

@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -111,10 +112,17 @@ def headers_of(shop: Shop, caller: str) -> dict[str, str]:
     return {"maker": shop.headers(BOTH), "till": shop.headers(Authorization=shop.box), "nobody": {}}[caller]
 
 
+@cache
+def operations(url: str) -> dict[str, Any]:
+    """What a service describes, by method and path."""
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    schema.config.update(base_url=url)
+    schema.config.generation.with_security_parameters = False  # who calls is settled here
+    return {each.ok().label: each.ok() for each in schema.get_all_operations() if isinstance(each, Ok)}
+
+
 def test_every_operation_is_called(serve: Serve) -> None:
-    schema = schemathesis.openapi.from_url(f"{serve.url}/openapi.json")
-    found = [each.ok().label for each in schema.get_all_operations() if isinstance(each, Ok)]
-    assert sorted(found) == sorted((*OPERATIONS, *LIFE))
+    assert sorted(operations(serve.url)) == sorted((*OPERATIONS, *LIFE))
 
 
 @pytest.mark.parametrize("caller", ["maker", "till", "nobody"])
@@ -214,12 +222,7 @@ def run(
     serve: Serve, label: str, headers: dict[str, str], *, examples: int, fill: Callable[[Any], None] | None = None
 ) -> set[int]:
     """Call one operation with good and with bad data, and hold each answer to the description."""
-    schema = schemathesis.openapi.from_url(f"{serve.url}/openapi.json")
-    schema.config.update(base_url=serve.url)
-    schema.config.generation.with_security_parameters = False  # who calls is settled here
-    operation = next(
-        each.ok() for each in schema.get_all_operations() if isinstance(each, Ok) and each.ok().label == label
-    )
+    operation = operations(serve.url)[label]
     checks: list[Any] = [check for check in CHECKS.get_all() if check.__name__ not in NOT_FOR_US]
     assert {"not_a_server_error", "response_schema_conformance", "status_code_conformance"} <= {
         check.__name__ for check in checks

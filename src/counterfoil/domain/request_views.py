@@ -13,7 +13,7 @@ from uuid import UUID
 
 from counterfoil.domain import decisions, eligibility, points
 from counterfoil.domain import voices as speaking
-from counterfoil.domain.access import Actor, Right, has_right
+from counterfoil.domain.access import Actor
 from counterfoil.domain.intouch_answers import ITEM_MESSAGES, UNAUTHORIZED
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.points import Hold, MemberAccount
@@ -115,16 +115,8 @@ def position(file: RequestFile) -> Position | None:
 
 def voices(organisation: Organisation, request: Request, now: datetime) -> list[Voice]:
     """Who has decided."""
-    return [
-        Voice(
-            each,
-            has_right(
-                organisation, each.on_behalf_of or each.person_id, Right.CHECK, unit_id=request.unit_id,
-                request_type=request.request_type, points=request.points, now=now,
-            ),
-        )
-        for each in request.decisions
-    ]  # fmt: skip
+    case = speaking.case_of(organisation, request, None, now)
+    return [Voice(each, speaking.counts(organisation, request, each, case)) for each in request.decisions]
 
 
 def filled(organisation: Organisation, request: Request, now: datetime) -> dict[Need, int]:

@@ -164,11 +164,11 @@ def spoken(
     return NotNeeded(f"your voice is not needed now: the request waits for {told}")
 
 
+def counts(organisation: Organisation, request: Request, decision: Decision, case: Case) -> bool:
+    """Whether the right that was used is still there: a lent one only as long as it is lent."""
+    return (decision.on_behalf_of or decision.person_id) in _holders(organisation, request, decision.person_id, case)
+
+
 def counted(organisation: Organisation, request: Request, decisions: Iterable[Decision], case: Case) -> list[Voice]:
-    """The approvals that can count now: a lent right only as long as it is lent."""
-    return [
-        voice
-        for voice in eligibility.voices_of(decisions)
-        if voice.holder_id == voice.person_id
-        or voice.holder_id in _holders(organisation, request, voice.person_id, case)
-    ]
+    """The approvals that can count now."""
+    return eligibility.voices_of(each for each in decisions if counts(organisation, request, each, case))
