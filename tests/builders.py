@@ -58,7 +58,7 @@ def policy_document(approvals: int, life_hours: int | None) -> dict[str, Any]:
 
 async def seed_organisation(connection: Any, org_id: int = 51250, **changes: Any) -> None:
     """The contract's own organisation: four units, three people, one till, the hosts, one policy."""
-    fields = {
+    fields: dict[str, Any] = {
         "name": "Demo", "time_zone": "Asia/Kolkata", "wire_time_zone": "Asia/Kolkata", "country_code": "91",
         "profile": "contract", "control": "single", "echo_credentials": "create", "secret_hash": "not a hash",
         "approvals": 1, "hold_days": 7, "rights": [], "goodwill_expiry_days": 90, "goodwill_points_max": None,
