@@ -22,6 +22,7 @@ from counterfoil.domain import voices
 from counterfoil.domain.inbox import Key, Look
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.points import FOREVER
+from counterfoil.domain.reach import NOWHERE, Reach
 from counterfoil.domain.requests import Request, State
 from counterfoil.domain.searches import Search
 from counterfoil.storage import database
@@ -172,11 +173,16 @@ async def compare(connection: Any, pool: Any, given_grants: list[AGrant], made: 
         assert await paged(pool, organisation, person, limit) == [each.request_id for each in expected], person
 
 
+def two_of_each(reached: Reach, *_: int) -> Look:
+    """Whoever decides everywhere has no units to be looked through."""
+    return Look(by_unit=reached.everywhere == NOWHERE, depth=2)
+
+
 @pytest.mark.parametrize("how", ["unit by unit", "two of each unit", "from the top"])
 def test_the_inbox_is_what_the_rule_allows(database_url: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However it is read, in steps so small that many are needed."""
     if how == "two of each unit":
-        monkeypatch.setattr(inbox, "plan_look", lambda *_: Look(by_unit=True, depth=2))
+        monkeypatch.setattr(inbox, "plan_look", two_of_each)
     if how == "from the top":
         monkeypatch.setattr(rules, "_UNITS_FEW", 0)
         monkeypatch.setattr(rules, "WALKED_MAX", 7)
