@@ -35,7 +35,7 @@ UNSAFE_BUT_FAST = {
     "fsync": "off",
     "full_page_writes": "off",
     "max_connections": "300",
-    "shared_buffers": "256MB",  # a new database for each test: with less, most of the copies go to disk
+    "shared_buffers": "64MB",
 }
 
 
