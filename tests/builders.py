@@ -48,9 +48,17 @@ class Lot:
     awarded_at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+def policy_document(approvals: int, life_hours: int | None) -> dict[str, Any]:
+    """The stored form of the simplest policy; with a life time it needs a rule."""
+    if life_hours is None:
+        return {"approvals": approvals}
+    rule = {"name": "approvals", "needs": [{"count": approvals}], "life_hours": life_hours}
+    return {"approvals": approvals, "rules": [rule]}
+
+
 async def seed_organisation(connection: Any, org_id: int = 51250, **changes: Any) -> None:
     """The contract's own organisation: four units, three people, one till, the hosts, one policy."""
-    fields = {
+    fields: dict[str, Any] = {
         "name": "Demo", "time_zone": "Asia/Kolkata", "wire_time_zone": "Asia/Kolkata", "country_code": "91",
         "profile": "contract", "control": "single", "echo_credentials": "create", "secret_hash": "not a hash",
         "approvals": 1, "hold_days": 7, "rights": [], "goodwill_expiry_days": 90, "goodwill_points_max": None,
@@ -98,7 +106,7 @@ async def seed_organisation(connection: Any, org_id: int = 51250, **changes: Any
     )  # fmt: skip
     await connection.execute(
         "INSERT INTO policy (org_id, revision, document) VALUES ($1, 1, $2)",
-        org_id, json.dumps({"approvals": fields["approvals"], "lifeHours": fields["life_hours"]}),
+        org_id, json.dumps(policy_document(fields["approvals"], fields["life_hours"])),
     )  # fmt: skip
     await connection.execute(
         "INSERT INTO programme (org_id, programme_id, name, hold_days, is_default, goodwill_expiry_days, "

@@ -112,7 +112,15 @@ class Lives:
         holders = self.holders(person, life.maker)
         if not holders:
             return 2001
-        if self.state_of(life) != PENDING or person in life.used():
+        if self.state_of(life) != PENDING:
+            return 2002
+        if verdict == "approved" and self.agreed(life) and person in {giver for giver, _, _ in life.voices}:
+            # What had lapsed counts again, and one of those who gave it says so.
+            if self.frozen(life.maker):
+                return 2910
+            life.state = "succeeded"
+            return life.state
+        if person in life.used():
             return 2002
         free = [each for each in holders if each not in life.used()]
         if not free:
@@ -122,9 +130,13 @@ class Lives:
         life.voices.append((person, free[0], verdict))
         if verdict == "rejected":
             life.state = "rejected"
-        elif sum(holder in self.holders(each, life.maker) for each, holder, _ in life.voices) >= life.required:
+        elif self.agreed(life):
             life.state = "succeeded"
         return life.state
+
+    def agreed(self, life: Life) -> bool:
+        """Whether enough of the voices count now."""
+        return sum(holder in self.holders(each, life.maker) for each, holder, _ in life.voices) >= life.required
 
     def withdraw(self, request_id: UUID, person: str) -> str | int:
         life = self.requests[request_id]

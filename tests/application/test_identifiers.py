@@ -82,7 +82,7 @@ def test_once_is_enough(kind: str, typed: str, country_code: str) -> None:
     assert normalise(kind, once, country_code) == once
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(mobiles())
 def test_once_is_enough_for_mobiles(case: tuple[str, str]) -> None:
     typed, country_code = case
@@ -90,7 +90,7 @@ def test_once_is_enough_for_mobiles(case: tuple[str, str]) -> None:
     assert normalise("mobile", once, country_code) == once
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(mobiles() | st.tuples(DIGITS, CODE))
 def test_the_short_cut_agrees_with_the_library(case: tuple[str, str]) -> None:
     typed, country_code = case

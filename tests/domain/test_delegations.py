@@ -40,7 +40,9 @@ RIGHTS = st.sets(st.sampled_from(PEOPLE))
 
 
 def holders(found: Any, person: str) -> tuple[str, ...]:
-    return access.holders(found, person, MAKER, unit_id=TILL, request_type="POINTS-REDEMPTION", points=100, now=NOW)
+    return access.holders(
+        found, person, frozenset({MAKER}), unit_id=TILL, request_type="POINTS-REDEMPTION", points=100, now=NOW
+    )
 
 
 @given(st.lists(LENT, max_size=6), RIGHTS)

@@ -270,7 +270,7 @@ def why_no_voice(actor: Actor, now: datetime) -> NotPermitted | None:
 def holders(
     organisation: Organisation,
     person_id: str,
-    maker_person_id: str,
+    barred: frozenset[str],
     *,
     unit_id: int,
     request_type: str,
@@ -279,7 +279,7 @@ def holders(
 ) -> tuple[str, ...]:
     """Whose deciding right the person can use: their own first, then those delegated to them.
 
-    Only grants are lent, so nothing that was lent can be lent on, and never the maker's.
+    Only grants are lent, so nothing that was lent can be lent on, and never by the maker or whoever is concerned.
     """
 
     def may_check(person: str) -> bool:
@@ -287,7 +287,7 @@ def holders(
             organisation, person, Right.CHECK, unit_id=unit_id, request_type=request_type, points=points, now=now
         )
 
-    if person_id == maker_person_id:
+    if person_id in barred:
         return ()
     found = [person_id] if may_check(person_id) else []
     lent = organisation.delegations_to.get(person_id, ())
@@ -296,7 +296,7 @@ def holders(
         found.extend(
             each.delegator_id
             for each in lent
-            if each.delegator_id != maker_person_id
+            if each.delegator_id not in barred
             and (each.unit_id is None or each.unit_id in places)
             and each.covers(request_type, points, now)
             and may_check(each.delegator_id)
@@ -373,7 +373,7 @@ def may_decide(
     if not holders(
         organisation,
         person_id,
-        maker_person_id,
+        concerned | {maker_person_id},
         unit_id=unit_id,
         request_type=request_type,
         points=points,

@@ -95,7 +95,7 @@ def comment(
             for right in (Right.MAKE, Right.CHECK)
         )
         or access.holders(
-            organisation, actor.person_id, request.maker_person_id, unit_id=request.unit_id,
+            organisation, actor.person_id, frozenset({request.maker_person_id}), unit_id=request.unit_id,
             request_type=request.request_type, points=0, now=now,
         )
     )  # fmt: skip

@@ -61,12 +61,12 @@ def decide(
         decision = _voice(command, free[0], now)
         ended = _ended(request, (*request.decisions, decision), State.REJECTED, now)
         return _close(organisation, ended, decision, account, open_hold, now)
-    refused = _frozen(organisation, request, account)
-    if refused is not None:
-        return refused
     found = voices.spoken(organisation, request, command.actor, command.on_behalf_of, case)
     if isinstance(found, Refusal):
         return found
+    refused = _frozen(organisation, request, account)
+    if refused is not None:
+        return refused
     holder, is_last = found
     is_repeated = voices.has_spoken(request, command.actor)
     uses = () if is_repeated else _pair_uses(request, command.actor.user_name, tallies or {})

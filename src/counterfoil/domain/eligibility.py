@@ -67,7 +67,7 @@ def assigned(
 ) -> list[Voice | None]:
     """Which voice counts for which place; a voice whose owner is not entitled any more counts for none."""
     options = {need: [voice for voice in voices if can_fill(organisation, voice.holder_id, need, case)
-                      and organisation.is_active(voice.person_id)]
+                      and (voice.person_id == voice.holder_id or _may_stand_in(organisation, voice, need, case))]
                for need in set(needs)}  # fmt: skip
     return assign([options[need] for need in places_of(needs)])
 
@@ -98,6 +98,15 @@ def _narrowed(organisation: Organisation, person_id: str, need: Need, case: Case
     if need.group is not None and need.group not in organisation.groups_of.get(person_id, ()):
         return False
     return not need.other_store or not _is_of_store(organisation, person_id, case)
+
+
+def _may_stand_in(organisation: Organisation, voice: Voice, need: Need, case: Case) -> bool:
+    """Whether who uses a lent right is fit for it themselves: no right makes a stranger of one of the very store."""
+    return (
+        voice.person_id not in case.barred
+        and organisation.is_active(voice.person_id)
+        and not (need.other_store and _is_of_store(organisation, voice.person_id, case))
+    )
 
 
 def _reaches(organisation: Organisation, grant: Grant, level: Level) -> bool:

@@ -87,10 +87,13 @@ def _lent(organisation: Organisation, lent: Delegation) -> Iterator[Grant]:
         if None not in (grant.request_type, lent.request_type) and grant.request_type != lent.request_type:
             continue
         limits = [each for each in (grant.points_max, lent.points_max) if each is not None]
+        ends = [each for each in (grant.valid_until, lent.valid_until) if each is not None]
         within = grant.unit_id is None or lent.unit_id in organisation.below(grant.unit_id)
         yield replace(
             grant,
             unit_id=lent.unit_id if lent.unit_id is not None and within else grant.unit_id,
             request_type=grant.request_type or lent.request_type,
             points_max=min(limits, default=None),
+            valid_from=max(grant.valid_from or lent.valid_from, lent.valid_from),
+            valid_until=min(ends),
         )

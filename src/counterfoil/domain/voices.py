@@ -128,7 +128,7 @@ def _holders(organisation: Organisation, request: Request, person_id: str, case:
     return access.holders(
         organisation,
         person_id,
-        request.maker_person_id,
+        case.barred,
         unit_id=request.unit_id,
         request_type=request.request_type,
         points=request.points,

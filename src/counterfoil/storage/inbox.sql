@@ -13,7 +13,7 @@ WITH probed AS MATERIALIZED (
           AND coalesce(r.points, 0) <= u.points_max
           AND ($7::text[] IS NULL OR r.request_type = ANY ($7))
           AND r.maker_person_id <> $6
-          AND (r.version = 1 OR NOT EXISTS (
+          AND (r.version = 1 OR r.version > r.approvals_required OR NOT EXISTS (
               SELECT FROM decision d WHERE d.org_id = $1 AND d.request_id = r.request_id AND d.person_id = $6))
         ORDER BY r.urgent_at, r.request_id LIMIT $9
     ) f
@@ -42,7 +42,8 @@ ORDER BY page.urgent_at, page.request_id
 -- The same for who decides in so many units that it is quicker to look at all pending requests, $9 of them: those
 -- of the units, and up to $10 points those of any unit. Complete up to the last that was looked at.
 WITH walked AS MATERIALIZED (
-    SELECT r.urgent_at, r.request_id, r.unit_id, r.points, r.request_type, r.maker_person_id, r.version
+    SELECT r.urgent_at, r.request_id, r.unit_id, r.points, r.request_type, r.maker_person_id, r.version,
+           r.approvals_required
     FROM request r
     WHERE r.org_id = $1 AND r.state = 'pending' AND (r.urgent_at, r.request_id) > ($4::timestamptz, $5::uuid)
       AND (r.expires_at IS NULL OR r.expires_at > statement_timestamp())
@@ -56,7 +57,7 @@ WITH walked AS MATERIALIZED (
     WHERE coalesce(w.points, 0) <= greatest(u.points_max, $10::bigint)
       AND ($7::text[] IS NULL OR w.request_type = ANY ($7))
       AND w.maker_person_id <> $6
-      AND (w.version = 1 OR NOT EXISTS (
+      AND (w.version = 1 OR w.version > w.approvals_required OR NOT EXISTS (
           SELECT FROM decision d WHERE d.org_id = $1 AND d.request_id = w.request_id AND d.person_id = $6))
     ORDER BY w.urgent_at, w.request_id LIMIT $8
 )
