@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Never
@@ -18,20 +18,6 @@ SHOWN_HEADERS: Final = (
     "X-Cap-RequestID", "X-Frame-Options", "Server",
 )  # fmt: skip
 _NUMBER = re.compile(r"-?[0-9]{1,9}(\.0+)?", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A complete answer: every byte of it came, within the limit."""
-
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-
-    def header(self, name: str) -> str | None:
-        """The first value of a header, in any case."""
-        wanted = name.lower()
-        return next((value for each, value in self.headers if each.lower() == wanted), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +95,7 @@ def _find_v1(content: Mapping[str, Any]) -> Finding:
     if not item:
         message = _message(status.get("message")) or "the answer has no item_status"
         if code is not None and 300 <= code < 600 and code != 500:
-            return Finding(False, code, message)
+            return Finding(success=False, code=code, message=message)
         return Finding(None, code, message)
     success, item_code = read_flag(item.get("success")), read_code(item.get("code"))
     if success and whole is False:
@@ -124,23 +110,25 @@ def _find_v2(content: Mapping[str, Any]) -> Finding:
         first = _mapping(errors[0] if isinstance(errors, list) else errors)
         data = _mapping(content.get("data"))
         done = any(isinstance(value, list) and value for value in data.values())
-        return Finding(False, read_code(first.get("code")), _message(first.get("message")), partial=done)
+        return Finding(
+            success=False, code=read_code(first.get("code")), message=_message(first.get("message")), partial=done
+        )
     if not {"createdId", "warnings", "errors", "data"} & content.keys():
         return Finding(message="the answer is not one of this API")
-    return Finding(True, None, "")
+    return Finding(success=True)
 
 
-def shown_headers(reply: Reply) -> dict[str, list[str]]:
+def shown_headers(headers: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
     """The header map of `IntouchAPITask_Output`: the contract's names with the values that came."""
     came: dict[str, list[str]] = {}
-    for name, value in reply.headers:
+    for name, value in headers:
         came.setdefault(name.lower(), []).append(value)
     return {name: came[name.lower()] for name in SHOWN_HEADERS if name.lower() in came}
 
 
-def shown_reply(reply: Reply) -> dict[str, Any]:
-    """`IntouchAPITask_Output` of a call: status, headers, and the body as it came (as text if it is no JSON)."""
-    content = read_body(reply.body)
+def shown_body(body: bytes) -> Any:
+    """A body as it came, or as text where it is no JSON."""
+    content = read_body(body)
     if content is UNREADABLE:
-        content = reply.body.decode(errors="replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")
-    return {"status": reply.status, "headers": shown_headers(reply), "body": content}
+        return body.decode(errors="replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    return content

@@ -18,10 +18,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from counterfoil.domain.answers import Finding, Reply, find_code, read_body
+from counterfoil.domain.answers import Finding, find_code, read_body, shown_body, shown_headers
 from counterfoil.domain.organisations import Host
 
 FIRST_DELAY_SECONDS: Final = 1.0
@@ -44,6 +44,24 @@ class OutboundCall:
     body: bytes
     host: Host
     deadline_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete answer: every byte of it came, within the limit."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header, in any case."""
+        wanted = name.lower()
+        return next((value for each, value in self.headers if each.lower() == wanted), None)
+
+    def shown(self) -> dict[str, Any]:
+        """`IntouchAPITask_Output` of the call."""
+        return {"status": self.status, "headers": shown_headers(self.headers), "body": shown_body(self.body)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +115,7 @@ class LookUpBy(StrEnum):
 class Repeat:
     """What makes a repeat of a type's call harmless. `reference` is where the key stands in the body."""
 
-    harmless: bool
+    harmless: bool = True
     reference: tuple[str, ...] = ()
     done_code: int | None = None
     look_up: LookUpBy = LookUpBy.NOTHING
@@ -106,13 +124,16 @@ class Repeat:
 
 REPEATS: Final[Mapping[str, Repeat]] = {
     "POINTS-REDEMPTION": Repeat(
-        True, ("root", "redeem", "external_reference_number"), 744, LookUpBy.REDEMPTIONS, family="v1.1"
+        reference=("root", "redeem", "external_reference_number"),
+        done_code=744,
+        look_up=LookUpBy.REDEMPTIONS,
+        family="v1.1",
     ),
-    "GOODWILL-POINTS": Repeat(False, ("referenceId",)),  # referenceId is only reserved as a key: it holds nothing back
-    "EARN-BADGE": Repeat(True, ("requestId",), 809, LookUpBy.REPEAT),
-    "ISSUE-BADGE": Repeat(True, ("requestId",), 809, LookUpBy.REPEAT),
-    "CUSTOMER-STATUS-CHANGE": Repeat(True, (), None, LookUpBy.STATUS),
-    "RETRO-TRANSACTION": Repeat(True, (), 1627, LookUpBy.REPEAT),
+    "GOODWILL-POINTS": Repeat(harmless=False),  # its referenceId is only reserved as a key: it holds nothing back yet
+    "EARN-BADGE": Repeat(reference=("requestId",), done_code=809, look_up=LookUpBy.REPEAT),
+    "ISSUE-BADGE": Repeat(reference=("requestId",), done_code=809, look_up=LookUpBy.REPEAT),
+    "CUSTOMER-STATUS-CHANGE": Repeat(look_up=LookUpBy.STATUS),
+    "RETRO-TRANSACTION": Repeat(done_code=1627, look_up=LookUpBy.REPEAT),
 }
 
 
@@ -185,7 +206,7 @@ def retry_after_seconds(reply: Reply) -> float | None:
 def next_attempt_after(
     attempt_number: int, judgement: Judgement, *, jitter: float, first_seconds: float = FIRST_DELAY_SECONDS
 ) -> float:
-    """Seconds to wait after attempt 1, 2, …: doubled each time, spread by `jitter` (0 to 1), never below Retry-After."""
+    """Seconds to wait after attempt 1, 2, …: doubled each time, spread by `jitter` (0 to 1), at least Retry-After."""
     doubled = first_seconds * 2.0 ** min(max(attempt_number, 1) - 1, 30)
     delay = min(doubled, DELAY_SECONDS_MAX) * (0.5 + jitter / 2)
     return max(delay, judgement.retry_after_seconds or 0.0)
