@@ -60,7 +60,8 @@ def build_look_up(call: OutboundCall) -> LookUp | None:
             kept = [each for each in parse_qsl(query, keep_blank_values=True) if each[0] != "use_async"]
             label = json.loads(call.body).get("label")
             return LookUp(_read(call, url, kept), label=str(label))
-    return None
+        case LookUpBy.REPEAT | LookUpBy.NOTHING:
+            return None
 
 
 def _redemptions(call: OutboundCall) -> LookUp:

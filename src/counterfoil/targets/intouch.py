@@ -7,6 +7,7 @@ does harm never uses a connection that was used before, because such a one may b
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import zlib
 from collections.abc import AsyncIterator
@@ -113,6 +114,8 @@ async def send(session: Session, call: OutboundCall) -> Reply | Failure:
             return await _send(session, call, progress)
     except AddressRefused as error:
         return Failure(sent=False, kind="address", message=str(error))
+    except socket.gaierror as error:
+        return Failure(sent=False, kind="resolve", message=f"the name has no address: {error}")
     except TooLarge:
         return Failure(sent=True, kind="too_large", message=f"the answer is larger than {ANSWER_BYTES_MAX} bytes")
     except TimeoutError:

@@ -36,7 +36,7 @@ class Names:
         self._asked: dict[tuple[str, int], asyncio.Task[Sequence[str]]] = {}
 
     async def addresses(self, name: str, port: int, host: Host) -> Sequence[str]:
-        """The addresses to connect to; raises AddressRefused if any of them is not allowed, OSError if none is known."""
+        """The addresses to connect to; raises AddressRefused if one is not allowed, gaierror if there are none."""
         found = await self._find(name, port)
         for address in found:
             refused = refused_address(address, private=host.private, link_local=host.link_local)
@@ -57,13 +57,18 @@ class Names:
         task = self._asked.get(key)
         if task is None:
             task = self._asked[key] = asyncio.ensure_future(self._ask(key))
-            task.add_done_callback(lambda _: self._asked.pop(key, None))
+            task.add_done_callback(lambda done: self._answered(key, done))
         return await asyncio.shield(task)
+
+    def _answered(self, key: tuple[str, int], done: asyncio.Task[Sequence[str]]) -> None:
+        del self._asked[key]
+        if not done.cancelled():
+            done.exception()  # taken note of, even where all who waited have gone
 
     async def _ask(self, key: tuple[str, int]) -> Sequence[str]:
         found = await self._resolve(*key)
         if not found:
-            raise OSError(f"{key[0]} has no address")
+            raise socket.gaierror(socket.EAI_NONAME, f"{key[0]} has no address")
         if len(self._known) >= NAMES_MAX:
             self._known.clear()
         self._known[key] = (asyncio.get_running_loop().time() + KEPT_SECONDS, found)
