@@ -1,7 +1,7 @@
 """Sends one outbound call, once, and tells precisely what is known afterwards (design.md §8).
 
-No redirects, no cookies, no proxies or passwords of the environment, no repeat below us: a call whose repeat
-does harm never uses a connection that was used before, because such a one may be closing on the other side.
+No redirects, no cookies, no proxies or passwords of the environment, no repeat below us. A call that nothing
+could clear up never uses a connection that was used before: such a one may be closing on the other side.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ _WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 class TooLarge(Exception):
     """The answer is over the limit."""
+
+
+class Lost(aiohttp.ClientConnectionError):
+    """The connection broke after it was made."""
 
 
 class Unreadable(Exception):
@@ -106,6 +110,16 @@ def _watch() -> aiohttp.TraceConfig:
     return config
 
 
+async def _once(request: aiohttp.ClientRequest, pass_on: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Aiohttp sends a PUT or GET a second time when its connection breaks: told by another error, it does not."""
+    try:
+        return await pass_on(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise Lost(str(error)) from error
+
+
 async def send(session: Session, call: OutboundCall) -> Reply | Failure:
     """Send the call once. A cancelled send counts as sent: nobody knows."""
     progress = Progress()
@@ -154,9 +168,7 @@ async def _send_to(
     session: Session, call: OutboundCall, url: URL, address: str, context: ssl.SSLContext | None, progress: Progress
 ) -> Reply:
     """Connect to this very address; the name goes into Host, SNI and the certificate's check."""
-    # PUT is in what aiohttp repeats by itself when a reused connection breaks.
-    repeatable = call.method == "GET" or (call.method == "POST" and REPEATS[call.request_type].harmless)
-    client = session.reusing if repeatable else session.fresh
+    client = session.reusing if call.method == "GET" or REPEATS[call.request_type].harmless else session.fresh
     async with client.request(
         call.method,
         url.with_host(address),
@@ -167,6 +179,7 @@ async def _send_to(
         server_hostname=url.raw_host if context is not None else None,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=session.connect_seconds, sock_read=session.read_seconds),
         trace_request_ctx=progress,
+        middlewares=(_once,),
     ) as response:
         body = await _read(response)
         headers = tuple((_text(header), _text(value)) for header, value in response.raw_headers)
