@@ -22,7 +22,7 @@ import pytest
 from counterfoil.cli.sandbox import sandbox as command
 from counterfoil.cli.supervisor import CannotServe
 from counterfoil.domain.attempts import REPEATS, Failure, OutboundCall, Reply, Verdict, judge
-from counterfoil.domain.look_ups import Absent, Found
+from counterfoil.domain.look_ups import Absent, Found, NoVerdict
 from counterfoil.domain.organisations import Host
 from counterfoil.sandbox.faults import NONE, Fault, Scenario, UnknownFault, parse_faults, read_scenario
 from counterfoil.sandbox.ledger import Ledger
@@ -161,7 +161,7 @@ async def test_redemptions_and_labels_are_read(sandbox: Sandbox, session: Sessio
     assert isinstance(found, Found)
     assert found.evidence["redemption_id"] == sandbox.ledger.effects[0].redemption_id
     assert isinstance(await look_up(session, status), Found)
-    assert isinstance(await look_up(session, make_call(sandbox.port, read_fault="500-before-effect")), Found) is False
+    assert isinstance(await look_up(session, make_call(sandbox.port, read_fault="500-before-effect*9")), NoVerdict)
 
 
 def test_redemption_ids_are_six_characters_and_differ() -> None:
@@ -379,14 +379,14 @@ async def test_the_scenario_can_be_changed_while_it_serves(sandbox: Sandbox) -> 
     assert [each["fault"] for each in (await asked("/sandbox/calls"))[1]["data"]] == ["code"]
 
 
-@pytest.mark.parametrize(
-    "file", [("rules: [{faults: explode}]", "no fault"), ("a: [", "flow sequence"), ("3", "rules")]
-)
-def test_a_scenario_file_that_cannot_be_read_is_said_in_one_line(tmp_path: Path, file: tuple[str, str]) -> None:
+@pytest.mark.parametrize("content", ["rules: [{faults: explode}]", "a: [", "3", "\x00"])
+def test_a_scenario_file_that_cannot_be_read_is_said_in_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "scenario.yaml"
-    path.write_text(file[0], encoding="utf-8")
-    with pytest.raises(SystemExit, match=file[1]):
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
         command(port=0, scenario=path)
+    assert str(ended.value).startswith(f"counterfoil: {path}: ")
+    assert "\n" not in str(ended.value)
 
 
 async def test_a_port_in_use_is_said_in_one_line(sandbox: Sandbox) -> None:

@@ -36,7 +36,7 @@ def sandbox(
         content = yaml.safe_load(scenario.read_text(encoding="utf-8")) if scenario else None
         rules = Scenario() if scenario is None else read_scenario(content)
     except (UnknownFault, UnicodeDecodeError, yaml.YAMLError) as error:
-        sys.exit(f"counterfoil: {scenario}: {error}")
+        sys.exit(f"counterfoil: {scenario}: {' '.join(str(error).split())}")
     ledger = Ledger(points * 1000, journal)
     ledger.open()
     asyncio.run(_serve(Sandbox(ledger, lambda: datetime.now(UTC), rules), port))
@@ -46,12 +46,12 @@ def sandbox(
 
 async def _serve(served: Sandbox, port: int) -> None:
     ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
     try:
         await served.open(port)
     except OSError as error:
         raise CannotServe(f"port {port} cannot be used: {error.strerror}") from error
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
     sys.stdout.write(f"sandbox on http://{HOST}:{served.port}; what happened: /sandbox/effects\n")
     sys.stdout.flush()
     await ended.wait()

@@ -81,7 +81,8 @@ class Sandbox:
 
     def choose_fault(self, call: Call, reference: str) -> tuple[Fault, int]:
         """The fault of this attempt, and its number; the header counts before the scenario."""
-        attempt_key = (call.method, call.path, reference or sha256(call.body).hexdigest())
+        content = repr(sorted(call.query.items())).encode() + call.body
+        attempt_key = (call.method, call.path, reference or sha256(content).hexdigest())
         self.attempts[attempt_key] += 1
         attempt = self.attempts[attempt_key]
         # Reads carry the headers of the call that they look up: their faults have a header of their own.
