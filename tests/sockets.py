@@ -76,10 +76,12 @@ async def serving(answering: Answering, *, tls: ssl.SSLContext | None = None) ->
     """Serve on 127.0.0.1 until the test is through."""
     peer = Peer()
     open_now: set[asyncio.StreamWriter] = set()
+    tasks: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer.connections += 1
         open_now.add(writer)
+        tasks.add(asyncio.current_task())
         with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             while not writer.is_closing():
                 request = await _request(reader)
@@ -95,3 +97,6 @@ async def serving(answering: Answering, *, tls: ssl.SSLContext | None = None) ->
         server.close()
         for writer in open_now:
             writer.transport.abort()
+        for task in tasks:
+            if task is not None:
+                task.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from counterfoil.domain.attempts import (
     DELAY_SECONDS_MAX,
     REPEATS,
     RETRY_AFTER_SECONDS_MAX,
+    TRY_LATER,
     Failure,
     Judgement,
     LookUpBy,
@@ -202,3 +204,20 @@ def test_waiting_grows_is_bounded_and_honours_what_was_asked_for(
 def test_waiting_is_spread() -> None:
     assert [next_attempt_after(3, LATER, jitter=jitter) for jitter in (0.0, 0.5, 1.0)] == [2.0, 3.0, 4.0]
     assert next_attempt_after(3, LATER, jitter=1.0, first_seconds=0.01) == 0.04
+
+
+def test_the_page_tells_the_same_codes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "outbound.md").read_text(encoding="utf-8")
+    [later] = [line for line in page.splitlines() if "| retry, `Retry-After`" in line]
+    assert {int(each) for each in re.findall(r"\b\d{3}\b", later)} == TRY_LATER
+    for kind, repeat in REPEATS.items():
+        [row] = [line for line in page.splitlines() if line.startswith("|") and kind in line]
+        assert (str(repeat.done_code) in row) is (repeat.done_code is not None)
+
+
+def test_a_message_can_be_stored_and_logged() -> None:
+    body = json.dumps({"errors": [{"code": 1, "message": "no\x00\n\u202eway" + "x" * 1000}]}).encode()
+    message = judge("EARN-BADGE", reply(400, body), repeated=False).message
+    assert message.startswith("no   way")
+    assert message.isprintable()
+    assert len(message) == 500

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +20,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import yaml
 
 from counterfoil.cli.sandbox import sandbox as command
 from counterfoil.cli.supervisor import CannotServe
 from counterfoil.domain.attempts import REPEATS, Failure, OutboundCall, Reply, Verdict, judge
 from counterfoil.domain.look_ups import Absent, Found, NoVerdict
 from counterfoil.domain.organisations import Host
+from counterfoil.sandbox.endpoints import ENDPOINTS
 from counterfoil.sandbox.faults import NONE, Fault, Scenario, UnknownFault, parse_faults, read_scenario
 from counterfoil.sandbox.ledger import Ledger
 from counterfoil.sandbox.server import Sandbox
@@ -415,3 +419,36 @@ def test_the_command_keeps_effects_over_a_kill_if_told_to(tmp_path: Path) -> Non
         program.send_signal(number)
         program.communicate(timeout=10)
         assert program.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text(encoding="utf-8")
+
+
+def test_the_page_tells_every_fault_and_call() -> None:
+    table = PAGE.partition("## Faults")[2].partition("A look-up carries")[0]
+    rows = [re.findall(r"`([^`]+)`", line) for line in table.splitlines() if line.startswith("| `")]
+    told = {fault for row in rows for fault in [row[0], *(each for each in row if each.endswith("-before-effect"))]}
+    for fault in told:
+        parse_faults(fault)
+    assert told >= {row[0].replace("502", "500").replace("0.05", "2") for row in FAULTS if ";" not in row[0]} - {
+        "889", "503-after-effect", "delay-after-effect=9", "refuse=0.2",
+    }  # fmt: skip
+    calls = {tuple(each.split(" ", 1)) for each in re.findall(r"`((?:GET|POST|PUT) /[^`]+)`", PAGE)}
+    assert {each for each in calls if not each[1].startswith("/sandbox/")} == {
+        each for each in ENDPOINTS if each not in (("POST", "/internal/goodwill"), ("POST", STATUS.partition("?")[0]))
+    }
+    [scenario] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    assert len(read_scenario(yaml.safe_load(scenario)).rules) == 3
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the page's commands are for curl")
+async def test_the_commands_of_the_page(sandbox: Sandbox) -> None:
+    script = "\n".join(re.findall(r"<!-- run -->\n```bash\n(.*?)```", PAGE, re.DOTALL))
+    ran = await asyncio.create_subprocess_exec(
+        shutil.which("bash") or "bash", "-euc", script.replace("8641", str(sandbox.port)),
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    told = (await ran.communicate())[0].decode()
+    assert ran.returncode == 0
+    for expected in ('"code":800', '"reference":"ACR-1"', '"code":521'):
+        assert expected in told
