@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import time
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
@@ -129,6 +130,7 @@ ROWS: list[tuple[str, Answering, str, bool, Verdict, int | None]] = [
     ("744 first", answer(200, refused(744)), REDEEM, False, Verdict.FAILED, 744),
     ("744 again", answer(200, refused(744)), REDEEM, True, Verdict.ALREADY_DONE, 744),
     ("744 in 400", answer(400, refused(744)), REDEEM, True, Verdict.ALREADY_DONE, 744),
+    ("744 in 500", answer(500, refused(744)), REDEEM, True, Verdict.UNKNOWN, 744),
     ("809 first", v2(400, v2_error(809)), "EARN-BADGE", False, Verdict.FAILED, 809),
     ("809 again", v2(400, v2_error(809)), "EARN-BADGE", True, Verdict.ALREADY_DONE, 809),
     ("1627 first", v2(400, v2_error(1627)), "RETRO-TRANSACTION", False, Verdict.FAILED, 1627),
@@ -278,6 +280,30 @@ async def test_a_name_server_that_does_not_answer_sent_nothing() -> None:
         answers = await asyncio.gather(*(send(session, call) for _ in range(20)))
     assert {(each.sent, each.kind) for each in answers if isinstance(each, Failure)} == {(False, "timeout")}
     assert asked == 1
+
+
+async def test_who_gives_up_on_a_name_does_not_take_it_from_others() -> None:
+    async def slow(_name: str, _port: int) -> Sequence[str]:
+        await asyncio.sleep(0.5)
+        return ["127.0.0.1"]
+
+    async with serving(answer(200, DONE)) as peer, open_session(resolve=slow) as session:
+        url = f"http://points.example.com:{peer.port}/v1.1/points/redeem"
+        calls = [replace(make_call(1, deadline=deadline), url=url) for deadline in (0.1, 20.0)]
+        hasty, patient = await asyncio.gather(*(send(session, call) for call in calls))
+    assert isinstance(hasty, Failure)
+    assert isinstance(patient, Reply)
+
+
+async def test_a_bomb_is_never_unpacked(session: Session) -> None:
+    async with serving(answer(200, gzip.compress(b" " * 50_000_000), ["Content-Encoding: gzip"])) as peer:
+        tracemalloc.start()
+        answered = await send(session, make_call(peer.port))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert isinstance(answered, Failure)
+    assert answered.kind == "too_large"
+    assert peak < 5_000_000
 
 
 # ---------------------------------------------------------------- connections
@@ -450,7 +476,11 @@ async def test_the_next_address_is_tried_while_nothing_was_sent() -> None:
     async with serving(answer(200, DONE)) as peer, open_session(resolve=two) as session:
         call = replace(make_call(1), url=f"http://points.example.com:{peer.port}/v1.1/points/redeem")
         assert isinstance(await send(session, call), Reply)
-    async with serving(cut) as peer, open_session(resolve=two) as session:
+
+    async def same(_name: str, _port: int) -> Sequence[str]:
+        return ["127.0.0.1", "127.0.0.1"]
+
+    async with serving(cut) as peer, open_session(resolve=same) as session:
         call = replace(make_call(1), url=f"http://points.example.com:{peer.port}/v1.1/points/redeem")
         assert isinstance(await send(session, call), Failure)
     assert len(peer.requests) == 1
