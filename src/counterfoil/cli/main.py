@@ -33,6 +33,7 @@ app.command(
 )
 app.command("counterfoil.cli.freeze:freeze", name="freeze", help="Stop submissions, approvals and executions at once.")
 app.command("counterfoil.cli.demo:demo", name="demo", help="See one redemption from request to executed.")
+app.command("counterfoil.cli.sandbox:sandbox", name="sandbox", help="Serve the points API on loopback, for tests.")
 
 # What is the operator's to put right: said in one line, without a trace.
 _EXPECTED = (CannotReconcile, CannotServe, EmbeddedError, KeysUnusable, MigrationError, UnusableRole, WrongSetting)

@@ -49,7 +49,11 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One entry of the host table: where payloads with such a hostname are executed."""
+    """One entry of the host table: where payloads with such a hostname are executed.
+
+    `private` allows addresses of private networks and loopback, `link_local` those of the link (among them
+    the metadata services of clouds). `ca_pem`: the certificates to trust instead of the public ones.
+    """
 
     host_id: str
     scheme: str
@@ -60,6 +64,8 @@ class Host:
     base_url: str | None = None
     plain_http: bool = False
     private: bool = False
+    link_local: bool = False
+    ca_pem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
