@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 import uvloop
 
-from bench import costs, inbox, over_http, profiles, scratch, verbs
+from bench import costs, inbox, over_http, policies, profiles, scratch, verbs
 from bench.figures import Report
 from bench.scratch import Scratch
 from counterfoil.settings import Settings
@@ -29,6 +29,7 @@ SMALL: dict[str, Section] = {
     "d": over_http.reads,
     "f": over_http.organisations,
     "g": inbox.first_page,
+    "h": policies.compare_policies,
 }
 LARGE: dict[str, Section] = {"d": over_http.reads_among_a_million, "g": inbox.first_page_among_a_million}
 QUIET_CORES = 0.2

@@ -177,9 +177,31 @@ QUESTIONS: Final[Mapping[str, str]] = {
                 count(*) FILTER (WHERE d.verdict = 'rejected') AS rejected
             FROM decision d WHERE d.org_id = r.org_id AND d.request_id = r.request_id
         ) d ON true
-        WHERE r.state IN ('succeeded', 'failed') AND (d.approved < r.approvals_required OR d.rejected > 0)
+        WHERE r.state IN ('succeeded', 'failed') AND (
+                d.approved < CASE WHEN r.auto_rule IS NULL THEN r.approvals_required ELSE 0 END OR d.rejected > 0)
            OR r.state = 'rejected' AND d.rejected <> 1
            OR r.state IN ('pending', 'withdrawn', 'expired') AND d.rejected <> 0
+           OR r.auto_rule IS NOT NULL AND (r.state <> 'succeeded' OR d.approved + d.rejected > 0 OR r.flags <> '{}')
+        """,
+    "a counter has the points of the requests that are open or have succeeded": """
+        SELECT org_id, cap, subject, day, c.points, u.points AS used
+        FROM cap_counter c FULL JOIN (
+            SELECT u.org_id, u.cap, u.subject, u.day, sum(u.points) AS points
+            FROM cap_use u JOIN request r USING (org_id, request_id)
+            WHERE r.state IN ('pending', 'approved', 'unknown', 'succeeded')
+            GROUP BY u.org_id, u.cap, u.subject, u.day
+        ) u USING (org_id, cap, subject, day)
+        WHERE coalesce(c.points, 0) <> coalesce(u.points, 0)
+        """,
+    "a counted request is counted with its points": """
+        SELECT u.* FROM cap_use u LEFT JOIN request r USING (org_id, request_id)
+        WHERE r.request_id IS NULL OR coalesce(r.points, 0) <> u.points
+        """,
+    "what is required is what is frozen": """
+        SELECT r.org_id, r.request_id FROM request r
+        WHERE json_typeof(convert_from(r.requirement, 'UTF8')::json) = 'object' AND r.approvals_required <> (
+            SELECT sum((need ->> 'count')::integer)
+            FROM json_array_elements(convert_from(r.requirement, 'UTF8')::json -> 'needs') need)
         """,
     "a request has facts of its execution when it was executed": """
         SELECT r.org_id, r.request_id, r.state, r.outcome FROM request r
@@ -193,11 +215,13 @@ QUESTIONS: Final[Mapping[str, str]] = {
             SELECT array_agg(e.kind ORDER BY e.at, e.event_id) AS kinds,
                 count(*) FILTER (WHERE e.kind = 'submitted') AS submitted,
                 count(*) FILTER (WHERE e.kind = r.state) AS ended,
-                count(*) FILTER (WHERE e.kind IN ('voice', 'succeeded', 'failed', 'rejected')) AS voices
+                count(*) FILTER (WHERE e.kind IN ('voice', 'succeeded', 'failed', 'rejected')) AS voices,
+                count(*) FILTER (WHERE e.kind IN ('succeeded', 'failed')
+                    AND convert_from(e.facts, 'UTF8')::json ->> 'by' IS NOT NULL) AS without_voice
             FROM event e WHERE e.org_id = r.org_id AND e.subject_id = r.request_id
         ) e ON true
         WHERE e.submitted <> 1 OR e.ended <> (r.state <> 'pending')::integer
-           OR e.voices <> (SELECT count(*) FROM decision d
+           OR e.voices - e.without_voice <> (SELECT count(*) FROM decision d
                            WHERE d.org_id = r.org_id AND d.request_id = r.request_id)
            OR r.version <> 1 + e.voices + (r.state IN ('withdrawn', 'expired'))::integer
         """,

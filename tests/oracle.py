@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 HOUR = 1_000_000  # ticks; what happens within one hour of the test's clock is told apart by single ticks
-HOLD_HOURS, GRACE_HOURS, GOODWILL_HOURS = 7 * 24, 24, 48
+HOLD_HOURS, GRACE_HOURS, GOODWILL_HOURS = 7 * 24, 24, 24
 NEVER = 10**18
 
 Answer = tuple[Any, ...]

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from counterfoil.application import ids, inbox, searches
 from counterfoil.application.inbox import ListedPage
-from counterfoil.domain import decisions
 from counterfoil.domain import inbox as rules
-from counterfoil.domain.inbox import Key
+from counterfoil.domain import voices
+from counterfoil.domain.inbox import Key, Look
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.points import FOREVER
 from counterfoil.domain.requests import Request, State
@@ -164,19 +164,17 @@ async def compare(connection: Any, pool: Any, given_grants: list[AGrant], made: 
     for person in PEOPLE:
         actor = actor_of(organisation, person)
         now = datetime.now(UTC)
-        allowed = [each for each in everything if decisions.standing(organisation, each, actor, now) is None]
+        allowed = [each for each in everything if voices.standing(organisation, each, actor, now) is None]
         expected = sorted(allowed, key=lambda each: (each.urgent_at, each.request_id))
         assert await paged(pool, organisation, person, limit) == [each.request_id for each in expected], person
 
 
-@pytest.mark.parametrize("by_unit", [True, False])
-def test_the_inbox_is_what_the_rule_allows(
-    database_url: str,
-    by_unit: bool,  # noqa: FBT001 - a case
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Whether it is read unit by unit, or from the top in steps so small that many are needed."""
-    if not by_unit:
+@pytest.mark.parametrize("how", ["unit by unit", "two of each unit", "from the top"])
+def test_the_inbox_is_what_the_rule_allows(database_url: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it is read, in steps so small that many are needed."""
+    if how == "two of each unit":
+        monkeypatch.setattr(inbox, "plan_look", lambda *_: Look(by_unit=True, depth=2))
+    if how == "from the top":
         monkeypatch.setattr(rules, "_UNITS_FEW", 0)
         monkeypatch.setattr(rules, "WALKED_MAX", 7)
     with asyncio.Runner() as runner:

@@ -104,6 +104,9 @@ class Histories(RuleBasedStateMachine):
         self.award(MOBILES[0], [*first, 10_000], hours)
         self.award(MOBILES[1], [*second, 10_000], None)
         self.submit([{**FUNDED, "mobile": mobile} for mobile in MOBILES[:2] for _ in range(3)])
+        self.submit([{**FUNDED, "kind": "goodwill", "mobile": MOBILES[0]}])
+        newest = {"which": len(self.oracle.requests) - 1, "verdict": "approved"}
+        self.decide([{**newest, "person": person} for person in (CHECKER, OTHER_CHECKER)])
 
     async def _begin(self) -> None:
         self.connection = await connect(self.url)

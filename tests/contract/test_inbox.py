@@ -244,7 +244,7 @@ class Archive:
     def make(self, body: dict[str, Any], by: str = MAKER) -> str:
         return str(self.shop.create(body, by=by)["requestId"])
 
-    def find(self, **query: object) -> list[str]:
+    def find(self, **query: Any) -> list[str]:
         named = {value: name for name, value in vars(self).items() if isinstance(value, str)}
         return [named[each] for each in ids(self.shop, "/requests", **query)]  # type: ignore[arg-type]
 

@@ -18,12 +18,12 @@ from counterfoil.domain.access import (
     UnitKind,
     has_right,
     may_decide,
-    may_submit,
     resolve_place,
     units_above,
 )
 from counterfoil.domain.organisations import Organisation, Person, Policy, User
 from counterfoil.domain.refusals import InvalidPayload, NobodyCanCheck, NotPermitted, SelfApproval
+from counterfoil.domain.rulings import Ruling, may_submit
 from tests.builders import (
     CHECKER,
     CONCEPT,
@@ -64,7 +64,8 @@ def with_grants(*grants: Any, **changes: Any) -> Organisation:
 
 
 def submits(org: Organisation, person_id: str = MAKER, points: int = POINTS) -> object:
-    return may_submit(org, actor_of(org, person_id), PLACE, KIND, points, NOW)
+    ruling = may_submit(org, actor_of(org, person_id), PLACE, KIND, points, NOW)
+    return None if isinstance(ruling, Ruling) else ruling
 
 
 def decides(org: Organisation, actor: Actor | None = None, points: int = POINTS) -> object:

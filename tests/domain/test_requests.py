@@ -200,6 +200,7 @@ def test_a_rejection_gives_the_points_back_and_has_no_outcome() -> None:
     assert (done.request.state, done.request.outcome, done.request.ended_at) == (State.REJECTED, None, NOW)
     assert done.account is not None
     assert (done.account.available, done.account.held) == (500_000, 0)
+    assert done.decision is not None
     assert (done.decision.verdict, done.decision.message) == ("rejected", "no")
 
 

@@ -38,6 +38,8 @@ OPERATIONS = (
     "GET /counterfoil/v1/requests",
     "GET /counterfoil/v1/requests/{request_id}",
     "GET /counterfoil/v1/requests/{request_id}/timeline",
+    "GET /counterfoil/v1/access",
+    "GET /counterfoil/v1/access/report",
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",

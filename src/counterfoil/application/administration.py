@@ -13,7 +13,7 @@ from typing import Any, Final
 from counterfoil.application import ids, passwords
 from counterfoil.application.organisation_files import Draft
 from counterfoil.application.passwords import SECRET_BYTES_MAX, Passwords
-from counterfoil.domain import member_entries, organisation_changes, organisation_files
+from counterfoil.domain import member_entries, organisation_changes, organisation_files, policy_problems
 from counterfoil.domain.member_entries import MemberChange
 from counterfoil.domain.organisation_changes import Difference
 from counterfoil.domain.organisation_files import Current, OrganisationFile, Password, Problem
@@ -25,7 +25,7 @@ from counterfoil.storage.database import Tx
 EVENT_KIND: Final = "organisation_applied"
 MEMBERS_PER_EVENT: Final = 500
 # Whoever reads the trail of an organisation need not know who these people are.
-_PERSONAL: Final = frozenset({"person", "user", "credential", "grant"})
+_PERSONAL: Final = frozenset({"person", "user", "credential", "group", "grant"})
 
 
 class CannotApply(Exception):
@@ -77,6 +77,7 @@ async def apply_file(
     found = [
         *problems,
         *organisation_files.problems(file, current),
+        *([] if _is_unreadable(problems) else policy_problems.problems(file, current)),
         *member_entries.problems(file, current, now),
     ]
     found = found or list(_without_password(file, current, secrets))
@@ -99,6 +100,11 @@ async def apply_file(
         tx, file.settings.org_id, _events(file.settings.org_id, difference, operator, now)
     )
     return difference
+
+
+def _is_unreadable(problems: Sequence[Problem]) -> bool:
+    """Whether the policy itself could not be read, so that nothing more can be said about it."""
+    return any(problem.path.startswith("policy") for problem in problems)
 
 
 def resolve_passwords(draft: Draft, file: OrganisationFile, sources: PasswordSources) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from counterfoil.application import ids
+from counterfoil.application import counting, ids
 from counterfoil.application.organisations import Organisations
 from counterfoil.application.requests import Ledger, Stale, add_refused, is_current
 from counterfoil.domain import endings as rules
@@ -25,6 +25,7 @@ WithdrawOutcome = Request | Stale | Refusal
 
 async def withdraw_requests(tx: Tx, organisation: Organisation, commands: Sequence[Withdraw]) -> list[WithdrawOutcome]:
     """Each command ends its maker's own pending request and gives back what it held, or changes nothing."""
+    book = await counting.lock_for_ending(tx, organisation, [each.request_id for each in commands])
     loaded = await requests.lock_for_ending(
         tx, organisation.org_id, [(each.withdrawal_id, each.request_id) for each in commands]
     )
@@ -39,7 +40,10 @@ async def withdraw_requests(tx: Tx, organisation: Organisation, commands: Sequen
             outcomes.append(Stale(loaded.organisation_version))
         else:
             outcomes.append(_withdraw_one(organisation, command, file, ledger, ended))
+    for request_id in ended:
+        book.release(request_id)
     ledger.finish()
+    changes.add_counted(book)
     await write(tx, organisation.org_id, changes)
     return outcomes
 
@@ -90,6 +94,7 @@ async def expire_requests(tx: Tx, organisation: Organisation, count_max: int) ->
     if not claimed:
         return 0
     named = [(ids.uuid7(), request_id) for request_id in claimed]
+    book = await counting.lock_for_ending(tx, organisation, claimed)
     loaded = await requests.lock_for_ending(tx, organisation.org_id, named)
     if loaded.organisation_version != organisation.version:
         return Stale(loaded.organisation_version)
@@ -104,11 +109,13 @@ async def expire_requests(tx: Tx, organisation: Organisation, count_max: int) ->
             continue
         _write_ended(result, ledger, event_id)
         request = result.request
+        book.release(request.request_id)
         facts = {"digest": request.digest.hex(), "org": organisation.org_id, "state": request.state}
         if request.expires_at is not None:
             facts["expired"] = request.expires_at.isoformat()
         changes.add_event(make_event(request.request_id, event_id, request.state, ledger.now, ids.salt(), facts, {}))
     ledger.finish()
+    changes.add_counted(book)
     await write(tx, organisation.org_id, changes)
     return len(claimed)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from counterfoil.application.requests import Stale
-from counterfoil.domain import decisions
+from counterfoil.domain import voices
 from counterfoil.domain.access import Actor
 from counterfoil.domain.inbox import ROUNDS_MAX, START, Key, plan_look
 from counterfoil.domain.organisations import Organisation
@@ -54,7 +54,7 @@ async def list_inbox(
             rows += [
                 Listed(each, None)
                 for each in found.requests
-                if decisions.standing(organisation, each, actor, found.now) is None
+                if voices.standing(organisation, each, actor, found.now) is None
             ]
             if len(rows) > limit:
                 last = rows[limit - 1].request

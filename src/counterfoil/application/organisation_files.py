@@ -14,6 +14,7 @@ import phonenumbers
 
 from counterfoil.application import identifiers
 from counterfoil.application.passwords import SECRET_BYTES_MAX
+from counterfoil.application.policy_files import read_policy
 from counterfoil.application.yaml_fields import Document, Fields
 from counterfoil.domain.access import Grant, OrgUnit, Right, UnitKind
 from counterfoil.domain.organisation_files import (
@@ -25,13 +26,13 @@ from counterfoil.domain.organisation_files import (
     Password,
     Problem,
 )
-from counterfoil.domain.organisations import Credential, Host, Person, Programme, ReasonCode, User
+from counterfoil.domain.organisations import Credential, Group, Host, Person, Programme, ReasonCode, User
 from counterfoil.domain.payload_types import TYPES
 from counterfoil.domain.payloads import parse_hostname
 
 SECTIONS: Final = (
-    "organisation", "units", "people", "credentials", "grants", "hosts", "policy", "programme", "reasonCodes",
-    "members",
+    "organisation", "units", "people", "groups", "credentials", "grants", "hosts", "policy", "programme",
+    "reasonCodes", "members",
 )  # fmt: skip
 ORGANISATION: Final = (
     "id", "name", "timeZone", "wireTimeZone", "countryCode", "profile", "control", "echoCredentials",
@@ -45,12 +46,12 @@ UNITS: Final[Mapping[UnitKind, tuple[str, ...]]] = {
 }
 PASSWORDS: Final = ("password", "passwordEnv", "passwordFile", "passwordPrompt")
 MD5: Final = "passwordMd5"
-PERSON: Final = ("staffId", "name", "active", "users")
+PERSON: Final = ("staffId", "name", "active", "memberIdentifiers", "users")
+GROUP: Final = ("id", "name", "people")
 USER: Final = ("id", "userName", "active", *PASSWORDS)
 CREDENTIAL: Final = ("login", "id", "till", "person", "rights", "active", MD5, *PASSWORDS)
-GRANT: Final = ("person", "unit", "right", "type", "pointsMax", "from", "until")
+GRANT: Final = ("person", "group", "unit", "right", "type", "pointsMax", "from", "until")
 HOST: Final = ("id", "url", "target")
-POLICY: Final = ("approvals",)
 PROGRAMME: Final = (
     "id", "name", "currencyPerPoint", "holdDays", "releaseGraceHours", "goodwillExpiryDays", "goodwillPointsMax",
 )  # fmt: skip
@@ -59,7 +60,6 @@ MEMBER: Final = ("id", *IDENTIFIER_FIELDS.values(), "lots")
 LOT: Final = ("reference", "points", "awardedAt", "expiresAt")
 
 IDENTIFIER_LENGTH_MAX: Final = 200
-APPROVALS_MAX: Final = 100
 _MD5_FORM = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _LOGIN = re.compile(r"[^\s:]+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
@@ -100,13 +100,14 @@ def read(content: bytes) -> Draft:
     file = OrganisationFile(
         settings=settings,
         units=dict(_units(top)),
-        people=dict(_people(top, users, passwords)),
+        people=dict(_people(top, users, passwords, settings.country_code)),
         users=users,
         credentials=dict(_credentials(top, passwords)),
         passwords=passwords,
+        groups=dict(_groups(top)) if "groups" in top else None,
         grants=dict(_grants(top, zone)) if "grants" in top else None,
         hosts=dict(_hosts(top)) if "hosts" in top else None,
-        approvals=_approvals(top),
+        policy=read_policy(top, zone),
         programme=_programme(top),
         reason_codes=dict(_reason_codes(top)) if "reasonCodes" in top else None,
         members=dict(_members(top, settings.country_code, zone)),
@@ -185,10 +186,14 @@ def _units(top: Fields) -> Iterator[tuple[str, OrgUnit]]:
             )
 
 
-def _people(top: Fields, users: dict[str, User], passwords: dict[str, Password]) -> Iterator[tuple[str, Person]]:
+def _people(
+    top: Fields, users: dict[str, User], passwords: dict[str, Password], country_code: str
+) -> Iterator[tuple[str, Person]]:
     for fields in top.entries("people", PERSON):
         staff_id = fields.text("staffId", maximum=100)
-        yield fields.path, Person(staff_id, fields.text("name"), fields.flag("active", default=True))
+        own = fields.section("memberIdentifiers", tuple(IDENTIFIER_FIELDS.values()))
+        identifiers = tuple(sorted(pair for pair in _identifiers(own, country_code) if pair[1]))
+        yield fields.path, Person(staff_id, fields.text("name"), fields.flag("active", default=True), identifiers)
         for user in fields.entries("users", USER):
             users[user.path] = User(
                 user.number("id"), user.text("userName"), staff_id, active=user.flag("active", default=True)
@@ -241,14 +246,29 @@ def _credential_right(word: str) -> str:
     return f"must be {Right.MOVE_DIRECTLY}, the one right that a calling system has of its own"
 
 
+def _groups(top: Fields) -> Iterator[tuple[str, Group]]:
+    for fields in top.entries("groups", GROUP):
+        people = tuple(text for _, text in fields.one_or_many("people", or_none=True))
+        for number, person_id in enumerate(people):
+            if person_id in people[:number]:
+                fields.tell(f"people[{number}]", f"{person_id} is there twice: keep one of them")
+        if not people and "people" not in fields:
+            fields.tell("people", "is missing: list the staffId of each person")
+        yield fields.path, Group(fields.text("id", maximum=100), fields.text("name"), tuple(sorted(set(people))))
+
+
 def _grants(top: Fields, zone: tzinfo) -> Iterator[tuple[str, Grant]]:
     for fields in top.entries("grants", GRANT):
         right = fields.choice("right", _GRANTED)
+        group = fields.text("group", maximum=100, required=False) or None
+        if group and "person" in fields:
+            fields.tell("group", "a grant is given to a person or to a group: keep one of them")
         yield (
             fields.path,
             Grant(
                 grant_id="",
-                person_id=fields.text("person", maximum=100),
+                person_id="" if group else fields.text("person", maximum=100),
+                group_id=group,
                 access_right=right or Right.MAKE,
                 unit_id=fields.reference("unit"),
                 request_type=fields.choice("type", tuple(TYPES)) if "type" in fields else None,
@@ -283,12 +303,6 @@ def _address(fields: Fields, url: str) -> tuple[str, str, int]:
     if is_suffix and "." not in name:
         fields.tell("url", f"{_SUFFIX}{name} would stand for too many hosts: name one more part")
     return scheme, f"{_SUFFIX}{name}" if is_suffix else name, port
-
-
-def _approvals(top: Fields) -> int | None:
-    if "policy" not in top:
-        return None
-    return top.section("policy", POLICY).number("approvals", high=APPROVALS_MAX) or None
 
 
 def _programme(top: Fields) -> Programme | None:

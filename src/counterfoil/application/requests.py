@@ -6,20 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
 from uuid import UUID
 
-from counterfoil.application import ids
+from counterfoil.application import counting, ids, request_events
 from counterfoil.domain import decisions, points, resubmissions
 from counterfoil.domain import requests as rules
 from counterfoil.domain.access import Actor
-from counterfoil.domain.intouch_answers import Outcome
+from counterfoil.domain.caps import CapBook
 from counterfoil.domain.organisations import Organisation
-from counterfoil.domain.payload_types import Goodwill, StatusChange
-from counterfoil.domain.payloads import Redemption, points_text
 from counterfoil.domain.points import MemberAccount
 from counterfoil.domain.refusals import NotPermitted, Refusal
-from counterfoil.domain.requests import Decide, Decided, NeedsTillCheck, Request, Submit, Submitted
+from counterfoil.domain.requests import Decide, Decided, NeedsTillCheck, Request, State, Submit, Submitted
 from counterfoil.domain.seals import make_event
 from counterfoil.storage import requests
 from counterfoil.storage.accounts import Loaded
@@ -119,32 +116,42 @@ async def submit_requests(tx: Tx, organisation: Organisation, commands: Sequence
             )
     if keys:
         await requests.insert_idempotency_keys(tx, organisation.org_id, sorted(keys.values()))
+    book = await counting.lock_for_submission(tx, organisation, commands)
     loaded = await requests.lock_for_submission(tx, organisation.org_id, commands, CREATE_PATH)
     changes = Changes()
     ledger = Ledger(organisation, loaded.now, changes)
+    batch = _SubmissionBatch(ledger, book, await counting.read_for_execution(tx, organisation, commands))
     outcomes: list[SubmitOutcome] = []
-    references: dict[Reference, UUID] = {}
-    resubmitted: dict[UUID, UUID] = {}
     refused: set[UUID] = set()
     for command, file in zip(commands, loaded.files, strict=True):
         if file.key_request_id in refused:  # the twin that took the key made no request: the key is free again
             outcomes.append(Stale(loaded.organisation_version))
             continue
         earlier = file.earlier
-        if earlier is not None and command.resubmission_of in resubmitted:
-            earlier = replace(earlier, resubmitted_as=resubmitted[command.resubmission_of])
-        outcome = _submit_one(
-            organisation, command, replace(file, earlier=earlier), loaded, ledger, changes, references
-        )
+        if earlier is not None and command.resubmission_of in batch.resubmitted:
+            earlier = replace(earlier, resubmitted_as=batch.resubmitted[command.resubmission_of])
+        outcome = _submit_one(organisation, command, replace(file, earlier=earlier), loaded, batch)
         if command.resubmission_of is not None and isinstance(outcome, Request):
-            resubmitted[command.resubmission_of] = outcome.request_id
+            batch.resubmitted[command.resubmission_of] = outcome.request_id
         if command.idempotency_key is not None and not isinstance(outcome, Request | Replayed):
             refused.add(command.request_id)
             changes.freed_keys.append((command.request_id, command.actor.login, CREATE_PATH, command.idempotency_key))
         outcomes.append(outcome)
     ledger.finish()
+    changes.add_counted(book)
     await write(tx, organisation.org_id, changes)
     return outcomes
+
+
+@dataclass(slots=True)
+class _SubmissionBatch:
+    """What the commands of one batch share, and what earlier ones of them have done."""
+
+    ledger: Ledger
+    book: CapBook
+    ready: dict[UUID, tuple[bool, str]]
+    references: dict[Reference, UUID] = field(default_factory=dict)
+    resubmitted: dict[UUID, UUID] = field(default_factory=dict)
 
 
 def _submit_one(
@@ -152,20 +159,12 @@ def _submit_one(
     command: Submit,
     file: requests.SubmissionFile,
     loaded: Loaded[requests.SubmissionFile],
-    ledger: Ledger,
-    changes: Changes,
-    references: dict[Reference, UUID],
+    batch: _SubmissionBatch,
 ) -> SubmitOutcome:
-    if file.already_written:
-        return Replayed(command.request_id)
-    if not is_current(organisation, command.actor, loaded.organisation_version):
-        return Stale(loaded.organisation_version)
-    if command.idempotency_key is not None and file.key_request_id != command.request_id:
-        if file.key_request_id is None:
-            return Stale(loaded.organisation_version)
-        if file.key_digest == command.idempotency_digest:
-            return Replayed(file.key_request_id)
-        return KeyConflict(file.key_request_id)
+    known = _known_answer(organisation, command, file, loaded.organisation_version)
+    if known is not None:
+        return known
+    ledger, changes = batch.ledger, batch.ledger.changes
     account = ledger.account(file.account)
     place = (command.request_type, command.host_id, command.asked.external_reference or "")
     result = resubmissions.may_resubmit(command, file.earlier, loaded.now) or rules.submit(
@@ -173,19 +172,69 @@ def _submit_one(
         command,
         account,
         digest=request_digest(command, organisation),
-        duplicate_of=file.duplicate_of or references.get(place),
+        duplicate_of=file.duplicate_of or batch.references.get(place),
         now=loaded.now,
+        tallies=batch.book.tallies(command.request_id),
+        may_be_automatic=command.request_id in batch.ready,
     )
     if isinstance(result, Refusal):
         if isinstance(result, NotPermitted):
             add_refused(changes, command.request_id, command.request_id, "submission_refused", command.actor,
                          command.salt, loaded.now, result)  # fmt: skip
         return result
+    done = (
+        None if result.request.auto_rule is None else _execute_by_policy(organisation, command, account, result, batch)
+    )
+    if result.request.auto_rule is not None and done is None:  # not now, or not here: then a checker must decide
+        result = rules.submit(
+            organisation, command, account, digest=result.request.digest, duplicate_of=None, now=loaded.now,
+            tallies=batch.book.tallies(command.request_id),
+        )  # fmt: skip
+        if isinstance(result, Refusal):
+            return result
     if place[-1]:
-        references.setdefault(place, command.request_id)
-    ledger.move(result.account, result.journals, result.holds, command.request_id)
-    _add_submitted(organisation, command, result, changes)
-    return result.request
+        batch.references.setdefault(place, command.request_id)
+    batch.book.take(command.request_id, result.uses, command.asked.points or 0)
+    moved = result if done is None else done
+    ledger.move(moved.account, moved.journals, moved.holds, command.request_id)
+    changes.add_request(moved.request, command)
+    changes.add_event(request_events.submitted(organisation, command, result.request))
+    if done is not None:
+        request_events.add_done(organisation, command.actor.login, done, changes,
+                  UUID(int=command.request_id.int ^ 2), command.salt, loaded.now)  # fmt: skip
+    return moved.request
+
+
+def _known_answer(
+    organisation: Organisation, command: Submit, file: requests.SubmissionFile, version: int
+) -> Replayed | KeyConflict | Stale | None:
+    """What needs no ruling: a command or a key that was there before, or a snapshot that is too old."""
+    if file.already_written:
+        return Replayed(command.request_id)
+    if not is_current(organisation, command.actor, version):
+        return Stale(version)
+    if command.idempotency_key is not None and file.key_request_id != command.request_id:
+        if file.key_request_id is None:
+            return Stale(version)
+        if file.key_digest == command.idempotency_digest:
+            return Replayed(file.key_request_id)
+        return KeyConflict(file.key_request_id)
+    return None
+
+
+def _execute_by_policy(
+    organisation: Organisation,
+    command: Submit,
+    account: MemberAccount | None,
+    result: Submitted,
+    batch: _SubmissionBatch,
+) -> Decided | None:
+    """Execute at once what a rule approves; None where that cannot be done."""
+    reference_used, redemption_id = batch.ready[command.request_id]
+    return decisions.execute_by_policy(
+        organisation, result.request, command, account,
+        reference_used=reference_used, redemption_id=redemption_id, now=batch.ledger.now,
+    )  # fmt: skip
 
 
 def request_digest(command: Submit, organisation: Organisation) -> bytes:
@@ -194,40 +243,6 @@ def request_digest(command: Submit, organisation: Organisation) -> bytes:
     return sha256(
         b"%b|%s|%d|%d" % (command.content_digest, command.host_id.encode(), command.host_revision, policy)
     ).digest()
-
-
-def _add_submitted(organisation: Organisation, command: Submit, result: Submitted, changes: Changes) -> None:
-    request = result.request
-    policy_revision = organisation.policy.revision if organisation.policy else 0
-    requirement = b'[{"count":%d,"right":"CanCheckRequest"}]' % request.approvals_required
-    changes.add_request(request, command, requirement, policy_revision)
-    changes.add_event(
-        make_event(
-            request.request_id,
-            request.request_id,
-            "submitted",
-            request.started_at,
-            command.salt,
-            {
-                "digest": request.digest.hex(),
-                "flags": list(request.flags),
-                "host": f"{request.host_id}@{request.host_revision}",
-                "login": command.actor.login,
-                "org": organisation.org_id,
-                "points": None if request.points is None else points_text(request.points),
-                "policy": policy_revision,
-                "state": request.state,
-                "type": request.request_type,
-                "unit": request.unit_id,
-                **({} if request.expires_at is None else {"expires": request.expires_at.isoformat()}),
-                **({} if request.resubmission_of is None else {"resubmission_of": str(request.resubmission_of)}),
-            },
-            {
-                "maker": f"{request.maker_person_id} {request.maker_user_name}",
-                "member": request.identifier_value,
-            },
-        )
-    )
 
 
 def add_refused(
@@ -259,9 +274,10 @@ def add_refused(
 
 async def decide_requests(tx: Tx, organisation: Organisation, commands: Sequence[Decide]) -> list[DecideOutcome]:
     """Each command adds one voice; the last approval executes on the built-in ledger in this transaction."""
+    book = await counting.lock_for_decision(tx, organisation, commands)
     loaded = await requests.lock_for_decision(tx, organisation.org_id, commands)
     changes = Changes()
-    batch = _DecisionBatch(Ledger(organisation, loaded.now, changes))
+    batch = _DecisionBatch(Ledger(organisation, loaded.now, changes), book)
     outcomes: list[DecideOutcome] = []
     for command, file in zip(commands, loaded.files, strict=True):
         current = is_current(organisation, command.actor, loaded.organisation_version)
@@ -274,6 +290,7 @@ async def decide_requests(tx: Tx, organisation: Organisation, commands: Sequence
     for request in batch.voted.values():
         changes.change_request(request)
     batch.ledger.finish()
+    changes.add_counted(book)
     await write(tx, organisation.org_id, changes)
     return outcomes
 
@@ -283,6 +300,7 @@ class _DecisionBatch:
     """What earlier commands of the same batch have done."""
 
     ledger: Ledger
+    book: CapBook
     voted: dict[UUID, Request] = field(default_factory=dict)
     references: set[Reference] = field(default_factory=set)
 
@@ -308,6 +326,7 @@ def _decide_one(
         reference_used=file.reference_used or reference in batch.references,
         redemption_id=file.redemption_id,
         now=now,
+        tallies=batch.book.tallies(command.request_id, command.actor.person_id or ""),
     )
     if not isinstance(result, Decided):
         if isinstance(result, NotPermitted):
@@ -319,64 +338,12 @@ def _decide_one(
     if decided.outcome is not None and decided.outcome.succeeded and reference is not None and reference[-1]:
         batch.references.add(reference)
     ledger.move(result.account, result.journals, result.holds, command.decision_id)
-    _add_decided(organisation, command, result, ledger.changes)
-    return decided
-
-
-def _add_decided(organisation: Organisation, command: Decide, result: Decided, changes: Changes) -> None:
-    request, decision, outcome = result.request, result.decision, result.request.outcome
-    changes.add_decision(request, decision)
-    facts: dict[str, Any] = {
-        "digest": request.digest.hex(),
-        "org": organisation.org_id,
-        "state": request.state,
-        "verdict": decision.verdict,
-        "voices": len(request.decisions),
-        "login": command.actor.login,
-    }
-    personal = {"checker": f"{decision.person_id} {decision.user_name}", "message": decision.message}
-    if decision.on_behalf_of is not None:
-        facts["delegated"] = True
-        personal["on_behalf_of"] = decision.on_behalf_of
-    if decision.reason_code is not None:
-        facts["reason"] = decision.reason_code
-    if decision.sent_back:
-        facts["sent_back"] = True
-    if outcome is not None:
-        facts["code"] = outcome.code
-        _add_effect(result, outcome, changes, facts, personal)
-    changes.add_event(
-        make_event(
-            request.request_id,
-            command.decision_id,
-            request.state if request.ended_at else "voice",
-            decision.decided_at,
-            command.salt,
-            facts,
-            personal,
-        )
+    batch.book.take(command.request_id, result.uses, decided.points or 0)
+    if decided.ended_at is not None and decided.state is not State.SUCCEEDED:
+        batch.book.release(command.request_id)
+    if result.decision is not None and not result.is_repeated:
+        ledger.changes.add_decision(decided, result.decision)
+    request_events.add_done(
+        organisation, command.actor.login, result, ledger.changes, command.decision_id, command.salt, now
     )
-
-
-def _add_effect(
-    result: Decided, outcome: Outcome, changes: Changes, facts: dict[str, Any], personal: dict[str, str]
-) -> None:
-    """What an execution brought about, as a row of its own and in the audit event."""
-    request, asked, account = result.request, result.asked, result.account
-    if asked is None or account is None:
-        return
-    match asked:
-        case Redemption():
-            facts["redemption"] = outcome.redemption_id
-            changes.redemptions.append((
-                outcome.redemption_id, account.member_id, request.request_id, asked.points,
-                request.external_reference, asked.transaction_number, asked.notes, outcome.till, request.ended_at,
-            ))  # fmt: skip
-        case Goodwill():
-            facts["created"] = outcome.created_id
-            changes.add_goodwill(request, asked, account.member_id)
-        case StatusChange():
-            personal["label"] = asked.label
-            changes.set_status(request, asked.label, account.member_id)
-        case _:
-            raise AssertionError("the ledger executes nothing else (this is a bug)")
+    return decided

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from counterfoil.application.inbox import Listed, ListedPage
 from counterfoil.application.requests import Stale
-from counterfoil.domain import decisions
+from counterfoil.domain import voices
 from counterfoil.domain.access import Actor
 from counterfoil.domain.inbox import Key
 from counterfoil.domain.organisations import Organisation
@@ -31,7 +31,7 @@ async def search_requests(
             )
             if found is None or found.organisation_version != organisation.version:
                 return Stale(found.organisation_version if found else 0)
-            rows += [Listed(each, decisions.standing(organisation, each, actor, found.now)) for each in found.requests]
+            rows += [Listed(each, voices.standing(organisation, each, actor, found.now)) for each in found.requests]
             if len(rows) > limit:
                 last = rows[limit - 1].request
                 return ListedPage(rows[:limit], (last.started_at, last.request_id))

@@ -233,6 +233,22 @@ class Fields:
             found.add(word)
         return tuple(sorted(found & set(options)))
 
+    def one_or_many(self, name: str, *, or_none: bool = False) -> Iterator[tuple[str, str]]:
+        """The texts of a list, or the one that stands in its place; each with the name of its field."""
+        node = self._nodes.get(name)
+        if isinstance(node, yaml.SequenceNode):
+            if not node.value and not or_none:
+                self.tell(name, "must not be empty: leave it out")
+            for index, each in enumerate(node.value):
+                if isinstance(each, yaml.ScalarNode) and each.value.strip():
+                    yield f"{name}[{index}]", each.value.strip()
+                else:
+                    self.tell(f"{name}[{index}]", "must be a single value")
+        elif node is not None:
+            text = self.text(name)
+            if text:
+                yield name, text
+
     def section(self, name: str, known: Collection[str]) -> Fields:
         """The fields of a mapping inside this one."""
         return Fields(self._document, self._nodes.get(name), self.where(name), known)

@@ -32,6 +32,8 @@ app.command(
     help="Compare what was approved here with what a host has redeemed.",
 )
 app.command("counterfoil.cli.freeze:freeze", name="freeze", help="Stop submissions, approvals and executions at once.")
+app.command("counterfoil.cli.policy:policy", name="policy", help="Try a policy with its examples, and prove it.")
+app.command("counterfoil.cli.access:access", name="access", help="Who may make and decide requests, where and why.")
 app.command("counterfoil.cli.demo:demo", name="demo", help="See one redemption from request to executed.")
 app.command("counterfoil.cli.sandbox:sandbox", name="sandbox", help="Serve the points API on loopback, for tests.")
 

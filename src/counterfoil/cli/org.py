@@ -17,6 +17,7 @@ from rich.text import Text
 from counterfoil.application import administration
 from counterfoil.application.administration import CannotApply, PasswordSources
 from counterfoil.application.organisation_files import Draft, read
+from counterfoil.cli.output import fail
 from counterfoil.domain.organisation_changes import Difference, describe
 from counterfoil.domain.payloads import points_text
 from counterfoil.settings import Settings, WrongSetting, load_settings
@@ -26,7 +27,7 @@ from counterfoil.storage.database import BLOCKED, CLASH, LOST
 _COLOURS = {"+": "green", "-": "red", "~": "yellow"}
 
 _SELF_EXPLAINING = (WrongSetting, embedded.EmbeddedError, migrations.MigrationError)
-_OUTSIDE = (*_SELF_EXPLAINING, *BLOCKED, *CLASH, *LOST)
+OUTSIDE = (*_SELF_EXPLAINING, *BLOCKED, *CLASH, *LOST)
 
 org = App(name="org", help="Describe an organisation in a file and apply the file.")
 
@@ -48,18 +49,18 @@ def apply(file: Path, *, dry_run: bool = False) -> int:
     try:
         draft = read(file.read_bytes())
     except OSError as error:
-        return _fail(f"{file}: cannot be read: {error.strerror}")
+        return fail(f"{file}: cannot be read: {error.strerror}")
     try:
         difference = _apply(file, draft, dry_run=dry_run)
     except CannotApply as refused:
         return _tell_problems(file, draft, refused)
-    except _OUTSIDE as error:
-        return _fail(_explain(error))
+    except OUTSIDE as error:
+        return fail(explain_outside(error))
     _tell_difference(difference, dry_run=dry_run)
     return 0
 
 
-def _explain(error: Exception) -> str:
+def explain_outside(error: Exception) -> str:
     """What to do about something that is not the file's fault."""
     if isinstance(error, _SELF_EXPLAINING):
         return str(error)
@@ -105,19 +106,14 @@ def operator_name() -> str:
         return f"uid {os.getuid()}"
 
 
-def _fail(message: str) -> int:
-    print(message, file=sys.stderr)  # noqa: T201 - the command line's own output
-    return 1
-
-
 def _tell_problems(file: Path, draft: Draft, refused: CannotApply) -> int:
     """One line for each problem, in the order of the file, in the form that editors can jump to."""
     located = [(draft.document.line(problem.path), problem) for problem in refused.problems]
     for line, problem in sorted(located, key=lambda each: each[0]):
         field = f" {problem.path}:" if problem.path else ""
-        _fail(f"{file}:{line}:{field} {problem.message}")
+        fail(f"{file}:{line}:{field} {problem.message}")
     count = len(located)
-    return _fail(f"{count} problem{'s' if count > 1 else ''} in {file}: nothing has changed")
+    return fail(f"{count} problem{'s' if count > 1 else ''} in {file}: nothing has changed")
 
 
 def _tell_difference(difference: Difference, *, dry_run: bool) -> None:

@@ -12,7 +12,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from counterfoil.domain.refusals import InvalidPayload, NobodyCanCheck, NotPermitted, OverLimit, Refusal, SelfApproval
+from counterfoil.domain.eligibility import Case, can_be_met
+from counterfoil.domain.policies import Need, describe_needs
+from counterfoil.domain.refusals import (
+    InvalidPayload,
+    NobodyCanCheck,
+    NotPermitted,
+    OverLimit,
+    Refusal,
+    SelfApproval,
+    SelfInterest,
+)
 
 if TYPE_CHECKING:
     from counterfoil.domain.organisations import Organisation
@@ -52,7 +62,10 @@ class OrgUnit:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A right of a person at a unit and below; `unit_id` None is the whole organisation."""
+    """A right at a unit and below; `unit_id` None is the whole organisation.
+
+    One that was given to a group names the group, and each of its people where a snapshot spreads it out.
+    """
 
     grant_id: str
     person_id: str
@@ -62,6 +75,7 @@ class Grant:
     points_max: int | None = None
     valid_from: datetime | None = None
     valid_until: datetime | None = None
+    group_id: str | None = None
 
     def covers(self, request_type: str, points: int | None, now: datetime) -> bool:
         """Whether the grant counts for this type and amount at this time; valid_until is exclusive.
@@ -144,17 +158,21 @@ def resolve_place(organisation: Organisation, sent: Mapping[str, int | None]) ->
     disagree with our tree are named in `mismatched`.
     """
     found: OrgUnit | None = None
+    closed = ""
     for field, kind in ENTITY_FIELDS:
         unit = organisation.units.get(sent.get(field) or 0)
-        if unit is not None and unit.kind is kind and unit.active:
-            found = unit
-            break
+        if unit is not None and unit.kind is kind:
+            if unit.active:
+                found = unit
+                break
+            closed = closed or f"the {kind} {unit.unit_id} is closed: send a unit that is open"
     unknown_outlet = found is None or found.kind not in (UnitKind.TILL, UnitKind.STORE)
     sent_outlets = [field for field in ("tillId", "storeId") if sent.get(field)]
     if found is None or (unknown_outlet and sent_outlets):
         path = f"entityInfo.{sent_outlets[0]}" if sent_outlets else "entityInfo"
         return InvalidPayload(
-            "no unit of this organisation has that id: send the tillId or storeId of a unit that the "
+            closed
+            or "no unit of this organisation has that id: send the tillId or storeId of a unit that the "
             "organisation file lists",
             path,
         )
@@ -234,36 +252,10 @@ def holders(
     return tuple(dict.fromkeys(found))
 
 
-def somebody_else_can_check(
-    organisation: Organisation,
-    maker: str,
-    *,
-    unit_id: int,
-    request_type: str,
-    points: int | None,
-    now: datetime,
-    count: int,
-) -> bool:
-    """Whether at least `count` active people with a user of their own, other than the maker, may decide there."""
-    places = {None, *organisation.above(unit_id)}
-    found: set[str] = set()
-    for place in places:
-        for grant in organisation.check_grants_at.get(place, ()):
-            if (
-                grant.person_id != maker
-                and grant.person_id in organisation.people_with_user
-                and grant.covers(request_type, points, now)
-            ):
-                found.add(grant.person_id)
-                if len(found) >= count:
-                    return True
-    return False
-
-
-def may_submit(
+def may_make(
     organisation: Organisation, actor: Actor, place: Place, request_type: str, points: int | None, now: datetime
 ) -> Refusal | None:
-    """Return None when the actor may make this request here, else the refusal with its reason."""
+    """Return None when the actor holds the right to make this request here, else the refusal with its reason."""
     if organisation.policy is None:
         return NobodyCanCheck("the organisation has no policy, so nothing can be requested: apply one first")
     person_id = actor.person_id
@@ -285,20 +277,17 @@ def may_submit(
             f"{actor.user_name} may not make {request_type} requests of this size at unit {place.unit_id}: ask the "
             "access team for CanMakeRequest there or at a unit above it",
         )
-    if not somebody_else_can_check(
-        organisation,
-        person_id,
-        unit_id=place.unit_id,
-        request_type=request_type,
-        points=points,
-        now=now,
-        count=organisation.policy.approvals_required,
-    ):
-        return NobodyCanCheck(
-            f"nobody could ever decide this request: {organisation.policy.approvals_required} active "
-            f"checker(s) other than the maker must hold CanCheckRequest at unit {place.unit_id} or above it"
-        )
     return None
+
+
+def nobody_can_check(organisation: Organisation, needs: tuple[Need, ...], case: Case) -> Refusal | None:
+    """Refuse what different people other than the maker could never agree to together."""
+    if can_be_met(organisation, needs, case):
+        return None
+    return NobodyCanCheck(
+        f"nobody could ever decide this request: it needs {describe_needs(needs)}, all different active people other "
+        f"than the maker, with a user and with CanCheckRequest at unit {case.unit_id} or above it"
+    )
 
 
 def may_decide(
@@ -310,8 +299,12 @@ def may_decide(
     request_type: str,
     points: int | None,
     now: datetime,
+    concerned: frozenset[str] = frozenset(),
 ) -> Refusal | None:
-    """Return None when the actor may decide this request, else the refusal with its reason."""
+    """Return None when the actor may decide this request, else the refusal with its reason.
+
+    `concerned` are the people who are the member themselves.
+    """
     person_id = actor.person_id
     if not actor.has_user or person_id is None:
         return NotPermitted("a decision needs a person: send the checker's user token in X-CAP-UI-AUTH-TOKEN")
@@ -319,6 +312,8 @@ def may_decide(
         return SelfApproval(
             "the maker of a request cannot decide it, whatever login is used: ask another person with CanCheckRequest"
         )
+    if person_id in concerned:
+        return SelfInterest(f"{actor.user_name} is the member concerned and cannot decide this request: ask another")
     if not holders(
         organisation,
         person_id,

@@ -5,13 +5,13 @@ Points leave the built-in ledger in the deciding transaction, so that there is n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from counterfoil.domain import access, delegations, endings, freezes, ledger_executions, payload_types, points
-from counterfoil.domain.access import Actor
+from counterfoil.domain import freezes, ledger_executions, payload_types, points, voices
 from counterfoil.domain.intouch_answers import (
     AWARDED,
     DUPLICATE_REFERENCE,
@@ -23,107 +23,11 @@ from counterfoil.domain.intouch_answers import (
 )
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payload_types import Asked
-from counterfoil.domain.payloads import Redemption
+from counterfoil.domain.payloads import Redemption, points_text
 from counterfoil.domain.points import Hold, MemberAccount
-from counterfoil.domain.refusals import (
-    AlreadyVoted,
-    ChangedSinceShown,
-    InvalidPayload,
-    NotPermitted,
-    Refusal,
-    RequestNotFound,
-    WrongRequest,
-)
-from counterfoil.domain.requests import Decide, Decided, Decision, NeedsTillCheck, Request, State
-
-
-def standing(organisation: Organisation, request: Request, actor: Actor, now: datetime) -> Refusal | None:
-    """None when the actor could decide this request now, else why not: what every list and view shows."""
-    refused = _not_entitled(organisation, request, actor, now)
-    if refused is not None:
-        return refused
-    holder = _holder(organisation, request, actor, None, now)
-    return holder if isinstance(holder, Refusal) else None
-
-
-def _not_entitled(organisation: Organisation, request: Request, actor: Actor, now: datetime) -> Refusal | None:
-    refused = access.may_decide(
-        organisation,
-        actor,
-        request.maker_person_id,
-        unit_id=request.unit_id,
-        request_type=request.request_type,
-        points=request.points,
-        now=now,
-    )
-    if refused is not None:
-        return refused
-    return endings.already(request, now)
-
-
-def _check_decidable(
-    organisation: Organisation, request: Request | None, command: Decide, now: datetime
-) -> Refusal | None:
-    if request is None:
-        unknown = RequestNotFound if command.request_type is None else WrongRequest
-        return unknown("no request of this organisation has that requestId", "requestId")
-    if command.request_type not in (None, request.request_type):
-        return WrongRequest(
-            f"the request is of type {request.request_type}: send the decision to that URL", "requestId"
-        )
-    refused = _not_entitled(organisation, request, command.actor, now)
-    if refused is not None:
-        return refused
-    if command.digest_seen is not None and command.digest_seen != request.digest.hex():
-        return ChangedSinceShown("the request is not the one that was shown: load it again and decide then")
-    return _check_reason(organisation, request.request_type, command)
-
-
-def reason_codes(organisation: Organisation, request_type: str) -> tuple[str, ...]:
-    """The codes that a rejection of this type may carry; none where the organisation has not declared any."""
-    return tuple(each.code for each in organisation.reason_codes if each.request_type in (None, request_type))
-
-
-def _check_reason(organisation: Organisation, request_type: str, command: Decide) -> Refusal | None:
-    if command.reason_code is None and not command.reason_needed:
-        return None
-    known = reason_codes(organisation, request_type)
-    if command.reason_code is None:
-        if not known and command.message:
-            return None  # without a list of codes the comment is the reason
-        wanted = f"reasonCode: one of {', '.join(known)}" if known else "a comment"
-        return InvalidPayload(f"a rejection needs {wanted}", "reasonCode" if known else "comment")
-    if command.reason_code not in known:
-        told = f"one of {', '.join(known)}" if known else "left out: the organisation declares none for this type"
-        return InvalidPayload(f"reasonCode must be {told}", "reasonCode")
-    return None
-
-
-def _holder(
-    organisation: Organisation, request: Request, actor: Actor, wanted: str | None, now: datetime
-) -> str | Refusal:
-    """Whose right this voice uses up. Whoever has given a voice, or had one given for them, has none left."""
-    person_id = actor.person_id or ""
-    used = delegations.used_up((each.person_id, each.on_behalf_of) for each in request.decisions)
-    if person_id in used:
-        given = next(each for each in request.decisions if person_id in (each.person_id, each.on_behalf_of))
-        who = "you have" if given.person_id == person_id else f"on your behalf {given.user_name} has"
-        return AlreadyVoted(f"{who} already decided this request: it waits for another checker", "requestId")
-    found = access.holders(
-        organisation,
-        person_id,
-        request.maker_person_id,
-        unit_id=request.unit_id,
-        request_type=request.request_type,
-        points=request.points,
-        now=now,
-    )
-    if wanted is not None and wanted not in found:
-        return NotPermitted(f"{wanted} has delegated no right to you that covers this request", "onBehalfOf")
-    free = [each for each in found if each not in used and wanted in (None, each)]
-    if not free:
-        return AlreadyVoted(f"the right that {found[0]} delegated to you is used up for this request", "requestId")
-    return free[0]
+from counterfoil.domain.refusals import CapReached, ChangedSinceShown, Refusal
+from counterfoil.domain.requests import Decide, Decided, Decision, NeedsTillCheck, Request, State, Submit
+from counterfoil.domain.rulings import CapUse, Tally
 
 
 def decide(
@@ -136,24 +40,53 @@ def decide(
     reference_used: bool,
     redemption_id: str,
     now: datetime,
+    tallies: Mapping[str, Tally] | None = None,
 ) -> Decided | NeedsTillCheck | Refusal:
     """Record one voice; the last approval executes on the built-in ledger, a rejection ends the request.
 
     A refusal of the points API (wrong till credential, unknown member, reference used, too few points)
     ends the request as failed; a refusal of access or policy leaves it pending.
     """
-    refused = _check_decidable(organisation, request, command, now)
-    if refused is not None or request is None:
-        return refused or WrongRequest("no such request", "requestId")
-    holder = _holder(organisation, request, command.actor, command.on_behalf_of, now)
-    if isinstance(holder, Refusal):
-        return holder
-    decision = _voice(command, holder, now)
-    voices = (*request.decisions, decision)
+    if request is None:
+        return voices.unknown_request(command)
+    case = voices.case_of(organisation, request, account, now)
+    refused = voices.may_be_decided(organisation, request, command, case)
+    if refused is not None:
+        return refused
     open_hold = hold if hold is not None and hold.state == "open" else None
     if command.verdict == "rejected":
-        return _close(organisation, _ended(request, voices, State.REJECTED, now), decision, account, open_hold, now)
-    frozen = freezes.stopped_by(
+        free = voices.holders(organisation, request, command.actor, command.on_behalf_of, case)
+        if isinstance(free, Refusal):
+            return free
+        decision = _voice(command, free[0], now)
+        ended = _ended(request, (*request.decisions, decision), State.REJECTED, now)
+        return _close(organisation, ended, decision, account, open_hold, now)
+    refused = _frozen(organisation, request, account)
+    if refused is not None:
+        return refused
+    found = voices.spoken(organisation, request, command.actor, command.on_behalf_of, case)
+    if isinstance(found, Refusal):
+        return found
+    holder, is_last = found
+    is_repeated = voices.has_spoken(request, command.actor)
+    uses = () if is_repeated else _pair_uses(request, command.actor.user_name, tallies or {})
+    if isinstance(uses, Refusal):
+        return uses
+    decision = _voice(command, holder, now)
+    given = request.decisions if is_repeated else (*request.decisions, decision)
+    if not is_last:
+        return Decided(replace(request, decisions=given, version=request.version + 1), decision, account, uses=uses)
+    done = _carry_out(
+        organisation, replace(request, decisions=given), command, account, open_hold,
+        reference_used=reference_used, redemption_id=redemption_id, now=now,
+    )  # fmt: skip
+    if not isinstance(done, Decided):
+        return done
+    return replace(done, decision=decision, uses=uses, is_repeated=is_repeated)
+
+
+def _frozen(organisation: Organisation, request: Request, account: MemberAccount | None) -> Refusal | None:
+    return freezes.stopped_by(
         organisation,
         unit_id=request.unit_id,
         request_type=request.request_type,
@@ -161,11 +94,21 @@ def decide(
         maker_person_id=request.maker_person_id,
         member_id=request.member_id if account is None else account.member_id,
     )
-    if frozen is not None:
-        return frozen
-    if _valid_approvals(organisation, request, voices, now) < request.approvals_required:
-        return Decided(replace(request, decisions=voices, version=request.version + 1), decision, account)
-    refused = ledger_executions.above_cap(organisation.programme, request.request_type, request.points)
+
+
+def _carry_out(
+    organisation: Organisation,
+    request: Request,
+    command: Decide,
+    account: MemberAccount | None,
+    hold: Hold | None,
+    *,
+    reference_used: bool,
+    redemption_id: str,
+    now: datetime,
+) -> Decided | NeedsTillCheck | Refusal:
+    """Execute what is agreed, if the host is still the one that was approved and the ledger can do it."""
+    refused: Refusal | None = ledger_executions.above_cap(organisation.programme, request.request_type, request.points)
     if refused is not None:
         return refused
     host = next((each for each in organisation.hosts if each.host_id == request.host_id), None)
@@ -178,9 +121,49 @@ def decide(
     if code is None:
         return NeedsTillCheck()
     return _execute(
-        organisation, request, command, voices, account, open_hold,
+        organisation, request, account, hold, command.till_login, command.correlation_id, command.served_by,
         code=code, reference_used=reference_used, redemption_id=redemption_id, now=now,
     )  # fmt: skip
+
+
+def _pair_uses(request: Request, checker: str, tallies: Mapping[str, Tally]) -> tuple[CapUse, ...] | Refusal:
+    """The counters of maker and checker together that this voice is counted in."""
+    uses: list[CapUse] = []
+    for cap in request.requirement.pair_caps:
+        tally = tallies[cap.name]
+        if tally.points + (request.points or 0) > cap.points:
+            left = points_text(max(0, cap.points - tally.points))
+            return CapReached(
+                f"the cap {cap.name} leaves {left} points that {checker} may approve today for this maker: "
+                "ask another checker"
+            )
+        uses.append(CapUse(cap.name, tally.subject, tally.day))
+    return tuple(uses)
+
+
+def execute_by_policy(
+    organisation: Organisation,
+    request: Request,
+    command: Submit,
+    account: MemberAccount | None,
+    *,
+    reference_used: bool,
+    redemption_id: str,
+    now: datetime,
+) -> Decided | None:
+    """Execute what a rule approves without a checker; None where it cannot be done and must wait for one."""
+    if reference_used or account is None:
+        return None
+    host = next((each for each in organisation.hosts if each.host_id == request.host_id), None)
+    if host is None or host.target != "ledger":
+        return None
+    if ledger_executions.without_expiry(organisation.programme, request.request_type) is not None:
+        return None  # it waits as pending, as the original's auto-approval does (code 3002)
+    done = _execute(
+        organisation, request, account, None, "", command.correlation_id, command.served_by,
+        code=REDEEMED, reference_used=False, redemption_id=redemption_id, now=now,
+    )  # fmt: skip
+    return done if done.request.state is State.SUCCEEDED else None
 
 
 def _voice(command: Decide, holder: str, now: datetime) -> Decision:
@@ -213,24 +196,6 @@ def _ended(
     )
 
 
-def _valid_approvals(organisation: Organisation, request: Request, voices: tuple[Decision, ...], now: datetime) -> int:
-    """Voices count only while their owner is active and entitled (design.md §6), a lent right while it is lent."""
-    return sum(
-        decision.verdict == "approved"
-        and (decision.on_behalf_of or decision.person_id)
-        in access.holders(
-            organisation,
-            decision.person_id,
-            request.maker_person_id,
-            unit_id=request.unit_id,
-            request_type=request.request_type,
-            points=request.points,
-            now=now,
-        )
-        for decision in voices
-    )
-
-
 def _till_code(organisation: Organisation, request: Request, command: Decide) -> int | None:
     """REDEEMED where the payload's till credential is right now, 401 where it is wrong, None if unverified."""
     if command.till_verified is not None:
@@ -244,7 +209,7 @@ def _till_code(organisation: Organisation, request: Request, command: Decide) ->
 def _close(
     organisation: Organisation,
     request: Request,
-    decision: Decision,
+    decision: Decision | None,
     account: MemberAccount | None,
     hold: Hold | None,
     now: datetime,
@@ -259,10 +224,11 @@ def _close(
 def _execute(
     organisation: Organisation,
     request: Request,
-    command: Decide,
-    voices: tuple[Decision, ...],
     account: MemberAccount | None,
     hold: Hold | None,
+    till_login: str,
+    correlation_id: str,
+    served_by: str,
     *,
     code: int,
     reference_used: bool,
@@ -286,26 +252,31 @@ def _execute(
             organisation, request.request_id, asked, account, reference_used=reference_used, now=now
         )
     account_after = account if change is None else change.account
-    outcome = _outcome(organisation, request, command, asked, code, account_after, redemption_id)
-    ended = _ended(request, voices, State.SUCCEEDED if outcome.succeeded else State.FAILED, now, outcome)
+    outcome = _outcome(
+        organisation, request, asked, code, account_after, redemption_id,
+        till=request.till_login or till_login, correlation_id=correlation_id, served_by=served_by,
+    )  # fmt: skip
+    ended = _ended(request, request.decisions, State.SUCCEEDED if outcome.succeeded else State.FAILED, now, outcome)
     if not outcome.succeeded:
-        return _close(organisation, ended, voices[-1], account, hold, now)
+        return _close(organisation, ended, None, account, hold, now)
     if change is None:
-        return Decided(ended, voices[-1], account, asked=asked)
-    return Decided(ended, voices[-1], change.account, change.journals, change.holds, asked)
+        return Decided(ended, None, account, asked=asked)
+    return Decided(ended, None, change.account, change.journals, change.holds, asked)
 
 
 def _outcome(
     organisation: Organisation,
     request: Request,
-    command: Decide,
     asked: Asked,
     code: int,
     account: MemberAccount | None,
     redemption_id: str,
+    *,
+    till: str,
+    correlation_id: str,
+    served_by: str,
 ) -> Outcome:
     """The facts of the execution."""
-    till = request.till_login or command.till_login
     if isinstance(asked, Redemption):
         return outcome_of(
             organisation,
@@ -313,8 +284,8 @@ def _outcome(
             asked.points,
             account,
             till=till,
-            correlation_id=command.correlation_id,
-            served_by=command.served_by,
+            correlation_id=correlation_id,
+            served_by=served_by,
             sent=(request.identifier_kind, request.identifier_value),
             redemption_id=redemption_id,
             transaction_number=asked.transaction_number,
@@ -323,8 +294,8 @@ def _outcome(
         code=code,
         points=asked.points or 0,
         till=till,
-        correlation_id=command.correlation_id,
-        served_by=command.served_by,
+        correlation_id=correlation_id,
+        served_by=served_by,
         member_id=None if account is None else account.member_id,
         balance=0 if account is None else account.available,
         created_id=ledger_executions.created_id(request.request_id) if code == AWARDED else None,

@@ -19,8 +19,10 @@ from counterfoil.domain.organisation_files import (
     OrganisationSettings,
     grant_key,
 )
-from counterfoil.domain.organisations import Credential, Host, Person, Policy, Programme, ReasonCode, User
+from counterfoil.domain.organisations import Credential, Group, Host, Person, Programme, ReasonCode, User
 from counterfoil.domain.payloads import points_text
+from counterfoil.domain.policies import Policy
+from counterfoil.domain.policy_texts import describe_cap, describe_rule
 
 R = TypeVar("R")
 MEMBERS_SHOWN_MAX: Final = 20
@@ -52,6 +54,7 @@ class Difference:
     people: tuple[Change[Person], ...]
     users: tuple[Change[User], ...]
     credentials: tuple[Change[Credential], ...]
+    groups: tuple[Change[Group], ...]
     grants: tuple[Change[Grant], ...]
     hosts: tuple[Change[Host], ...]
     policy: tuple[Change[Policy], ...]
@@ -68,6 +71,7 @@ class Difference:
             *self.people,
             *self.users,
             *self.credentials,
+            *self.groups,
             *self.grants,
             *self.hosts,
             *self.policy,
@@ -98,8 +102,8 @@ def difference(file: OrganisationFile, current: Current, new_hashes: Mapping[str
     people = {person.person_id: person for person in file.people.values()}
     known_policy = current.policy
     # Without a policy nothing can be requested; the contract's own is one approval.
-    approvals = file.approvals or (known_policy.approvals_required if known_policy else 1)
-    policy = Policy(known_policy.revision if known_policy else 1, approvals)
+    policy = file.policy.policy if file.policy else known_policy or Policy(1)
+    policy = replace(policy, revision=known_policy.revision if known_policy else 1)
     if known_policy and known_policy != policy:
         policy = replace(policy, revision=known_policy.revision + 1)
     return Difference(
@@ -116,6 +120,7 @@ def difference(file: OrganisationFile, current: Current, new_hashes: Mapping[str
         people=_compare("person", {key: (current.people.get(key), person) for key, person in people.items()}),
         users=_compare("user", _users(file, current, new_hashes)),
         credentials=_compare("credential", _credentials(file, current, new_hashes)),
+        groups=_groups(file, current),
         grants=_grants(file, current),
         hosts=_hosts(file, current, version),
         policy=_compare("policy", {f"revision {policy.revision}": (known_policy, policy)}),
@@ -156,6 +161,14 @@ def _credentials(
         epoch = known.epoch + (path in new_hashes) if known else 1
         pairs[credential.login] = (known, replace(credential, secret_hash=hashed, epoch=epoch))
     return pairs
+
+
+def _groups(file: OrganisationFile, current: Current) -> tuple[Change[Group], ...]:
+    if file.groups is None:
+        return ()
+    wanted = {group.group_id: group for group in file.groups.values()}
+    gone = [Change("group", key, group, None) for key, group in current.groups.items() if key not in wanted]
+    return (*gone, *_compare("group", {key: (current.groups.get(key), group) for key, group in wanted.items()}))
 
 
 def _grants(file: OrganisationFile, current: Current) -> tuple[Change[Grant], ...]:
@@ -277,7 +290,12 @@ _FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
         ("store", attrgetter("store_id")),
         ("active", attrgetter("active")),
     ),
-    Person: (("name", attrgetter("name")), ("active", attrgetter("active"))),
+    Person: (
+        ("name", attrgetter("name")),
+        ("memberIdentifiers", lambda person: tuple(f"{kind} {value}" for kind, value in person.member_identifiers)),
+        ("active", attrgetter("active")),
+    ),
+    Group: (("name", attrgetter("name")), ("people", attrgetter("people"))),
     User: (
         ("userName", attrgetter("user_name")),
         ("person", attrgetter("person_id")),
@@ -296,7 +314,11 @@ _FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
         ("url", _address),
         ("target", attrgetter("target")),
     ),
-    Policy: (("approvals", attrgetter("approvals_required")),),
+    Policy: (
+        ("approvals", lambda policy: None if policy.rules else policy.approvals_required),
+        ("rules", lambda policy: tuple(describe_rule(rule) + ";" for rule in policy.rules)),
+        ("caps", lambda policy: tuple(describe_cap(cap) + ";" for cap in policy.caps)),
+    ),
     ReasonCode: (("name", attrgetter("name")),),
     Programme: (
         ("name", attrgetter("name")),
@@ -310,7 +332,8 @@ _FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
 
 
 def _grant_text(grant: Grant) -> str:
-    parts = [grant.person_id, grant.access_right.value, f"at {grant.unit_id or 'the whole organisation'}"]
+    holder = f"group {grant.group_id}" if grant.group_id else grant.person_id
+    parts = [holder, grant.access_right.value, f"at {grant.unit_id or 'the whole organisation'}"]
     parts.append(f"for {grant.request_type or 'all types'}")
     if grant.points_max:
         parts.append(f"up to {points_text(grant.points_max)} points")

@@ -13,8 +13,9 @@ from datetime import datetime
 from typing import TypeVar
 
 from counterfoil.domain.access import Grant, OrgUnit, UnitKind
-from counterfoil.domain.organisations import Credential, Host, Person, Policy, Programme, ReasonCode, User
+from counterfoil.domain.organisations import Credential, Group, Host, Person, Policy, Programme, ReasonCode, User
 from counterfoil.domain.payload_types import WITH_POINTS
+from counterfoil.domain.policy_files import PolicyFile
 
 R = TypeVar("R")
 K = TypeVar("K")
@@ -79,7 +80,7 @@ class MemberEntry:
 
 @dataclass(frozen=True, slots=True)
 class OrganisationFile:
-    """A whole file. `grants`, `hosts` and `reason_codes` are None where the file has no such list: they stay."""
+    """A whole file. `groups`, `grants`, `hosts` and `reason_codes` are None where it has no such list: they stay."""
 
     settings: OrganisationSettings
     units: Mapping[str, OrgUnit] = field(default_factory=dict)
@@ -87,9 +88,10 @@ class OrganisationFile:
     users: Mapping[str, User] = field(default_factory=dict)
     credentials: Mapping[str, Credential] = field(default_factory=dict)
     passwords: Mapping[str, Password] = field(default_factory=dict)
+    groups: Mapping[str, Group] | None = None
     grants: Mapping[str, Grant] | None = None
     hosts: Mapping[str, Host] | None = None
-    approvals: int | None = None
+    policy: PolicyFile | None = None
     programme: Programme | None = None
     reason_codes: Mapping[str, ReasonCode] | None = None
     members: Mapping[str, MemberEntry] = field(default_factory=dict)
@@ -109,6 +111,7 @@ class Current:
     people: Mapping[str, Person] = field(default_factory=dict)
     users: Mapping[int, User] = field(default_factory=dict)
     credentials: Mapping[str, Credential] = field(default_factory=dict)
+    groups: Mapping[str, Group] = field(default_factory=dict)
     grants: Sequence[Grant] = ()
     hosts: Mapping[str, Host] = field(default_factory=dict)
     policy: Policy | None = None
@@ -126,6 +129,7 @@ def problems(file: OrganisationFile, current: Current) -> Iterator[Problem]:
     yield from _units(file, current)
     yield from _people(file, current)
     yield from _credentials(file, current)
+    yield from _groups(file, current)
     yield from _grants(file, current)
     yield from _hosts(file)
     codes = {path: each for path, each in (file.reason_codes or {}).items() if each.code}
@@ -186,6 +190,29 @@ def _units(file: OrganisationFile, current: Current) -> Iterator[Problem]:
             elif parent and parent.kind is not kind:
                 yield Problem(f"{path}.{name}", f"unit {parent_id} is a {parent.kind}, not a {kind}")
     yield from _cycles(file, merged)
+    yield from _closures(file, merged)
+
+
+def _closures(file: OrganisationFile, merged: Mapping[int, OrgUnit]) -> Iterator[Problem]:
+    """What is below a closed unit is closed, too; requests that were made there can still be decided."""
+    paths = {unit.unit_id: path for path, unit in file.units.items()}
+    open_below: dict[int, list[int]] = {}
+    for unit in merged.values():
+        for name, parent_id, _ in _parents(unit):
+            parent = merged.get(parent_id or 0)
+            if not unit.active or parent is None or parent.active:
+                continue
+            if parent.unit_id in paths:
+                open_below.setdefault(parent.unit_id, []).append(unit.unit_id)
+            elif unit.unit_id in paths:
+                told = f"{parent.kind} {parent.unit_id} is closed: open it, or take another {name}"
+                yield Problem(f"{paths[unit.unit_id]}.{name}", told)
+    for parent_id, below in open_below.items():
+        told = ", ".join(str(each) for each in sorted(below)[:5]) + (" …" if len(below) > 5 else "")
+        yield Problem(
+            f"{paths[parent_id]}.active",
+            f"{merged[parent_id].kind} {parent_id} cannot be closed while {told} below it is open: close or move that",
+        )
 
 
 def _parents(unit: OrgUnit) -> Iterator[tuple[str, int | None, UnitKind]]:
@@ -274,13 +301,28 @@ def _unknown_person(file: OrganisationFile, current: Current, path: str, person_
         yield Problem(path, f"there is no person {person_id}: list them under people")
 
 
+def _groups(file: OrganisationFile, current: Current) -> Iterator[Problem]:
+    groups = file.groups or {}
+    yield from _twice(groups, lambda group: group.group_id, "group", "id")
+    for path, group in groups.items():
+        for number, person_id in enumerate(group.people):
+            yield from _unknown_person(file, current, f"{path}.people[{number}]", person_id)
+    if file.groups is not None and file.grants is None:
+        listed = {group.group_id for group in groups.values()}
+        for group_id in sorted({grant.group_id for grant in current.grants if grant.group_id} - listed):
+            yield Problem("groups", f"a grant is given to the group {group_id}: keep it, or list the grants without it")
+
+
 def _grants(file: OrganisationFile, current: Current) -> Iterator[Problem]:
     people = {*current.people, *(person.person_id for person in file.people.values()), ""}
     units = {*current.units, *(unit.unit_id for unit in file.units.values()), 0, None}
+    groups = {*current.groups} if file.groups is None else {group.group_id for group in file.groups.values()}
     seen: dict[tuple[object, ...], str] = {}
     for path, grant in (file.grants or {}).items():
         if grant.person_id not in people:
             yield Problem(f"{path}.person", f"there is no person {grant.person_id}: list them under people")
+        if grant.group_id is not None and grant.group_id not in groups:
+            yield Problem(f"{path}.group", f"there is no group {grant.group_id}: list it under groups")
         if grant.unit_id not in units:
             yield Problem(f"{path}.unit", f"there is no unit {grant.unit_id}: list it under units")
         if grant.valid_from and grant.valid_until and grant.valid_from >= grant.valid_until:
@@ -290,7 +332,7 @@ def _grants(file: OrganisationFile, current: Current) -> Iterator[Problem]:
                 f"{path}.pointsMax", f"{grant.request_type} requests have no points, so a limited grant covers none: "
                 "leave it out"
             )  # fmt: skip
-        if grant.person_id and seen.setdefault(grant_key(grant), path) != path:
+        if (grant.person_id or grant.group_id) and seen.setdefault(grant_key(grant), path) != path:
             yield Problem(path, f"is the same grant as {seen[grant_key(grant)]}: keep one of them")
 
 
@@ -298,6 +340,7 @@ def grant_key(grant: Grant) -> tuple[object, ...]:
     """All that a grant says: two grants with the same key are the same."""
     return (
         grant.person_id,
+        grant.group_id,
         grant.unit_id,
         grant.access_right,
         grant.request_type,

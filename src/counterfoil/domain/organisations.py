@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from counterfoil.domain.access import Grant, OrgUnit, Right, units_above, units_below
+from counterfoil.domain.conditions import Test, asks_for_time, compiled
+from counterfoil.domain.policies import Need, Rule
+from counterfoil.domain.policies import Policy as Policy  # noqa: PLC0414 - part of a snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A human being behind logins; `person_id` is the stable staff id."""
+    """A human being behind logins; `person_id` is the stable staff id.
+
+    `member_identifiers` are the (kind, value) by which this person is a member, too; `member_ids` whose they are.
+    """
 
     person_id: str
     name: str
     active: bool = True
+    member_identifiers: tuple[tuple[str, str], ...] = ()
+    member_ids: tuple[int, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """People who are named together, in grants and in policies."""
+
+    group_id: str
+    name: str
+    people: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +84,6 @@ class Host:
     private: bool = False
     link_local: bool = False
     ca_pem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What must be agreed before a request is executed. `approvals_required` is at least 1."""
-
-    revision: int
-    approvals_required: int = 1
-    life_hours: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +175,28 @@ class Organisation:
     hosts: Sequence[Host]
     policy: Policy | None
     programme: Programme
-    grants: Sequence[Grant]
+    grants: Sequence[Grant]  # as they were given: those to a group name the group alone
+    groups: Mapping[str, Group] = field(default_factory=dict)
     delegations: Sequence[Delegation] = ()
     freezes: Sequence[Freeze] = ()
     reason_codes: Sequence[ReasonCode] = ()
     read_scope: str = "organisation"
+    ever_capped: bool = False
     users_by_name: Mapping[str, User] = field(init=False)
     grants_of_person: Mapping[str, Sequence[Grant]] = field(init=False)
+    check_grants_of: Mapping[str, Sequence[Grant]] = field(init=False)
     check_grants_at: Mapping[int | None, Sequence[Grant]] = field(init=False)
     delegations_to: Mapping[str, Sequence[Delegation]] = field(init=False)
+    groups_of: Mapping[str, frozenset[str]] = field(init=False)
+    rules: Sequence[tuple[Test, Rule]] = field(init=False, compare=False)
+    cap_tests: Mapping[str, Test] = field(init=False, compare=False)
+    asks_for_time: bool = field(init=False)
+    approves_by_itself: bool = field(init=False)
+    zone: ZoneInfo = field(init=False)
+    people_of_member: Mapping[object, frozenset[str]] = field(init=False)
+    indispensable: dict[tuple[int, str, tuple[Need, ...]], frozenset[str] | None] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
     people_with_user: frozenset[str] = field(init=False)
     _above: dict[int, frozenset[int]] = field(init=False, repr=False, compare=False, default_factory=dict)
     _below: dict[int, frozenset[int]] = field(init=False, repr=False, compare=False, default_factory=dict)
@@ -197,10 +219,12 @@ class Organisation:
     def __post_init__(self) -> None:
         """Index what the rules look up on each request, once per snapshot."""
         of_person: dict[str, list[Grant]] = defaultdict(list)
+        check_of: dict[str, list[Grant]] = defaultdict(list)
         check_at: dict[int | None, list[Grant]] = defaultdict(list)
-        for grant in self.grants:
+        for grant in self.personal_grants():
             of_person[grant.person_id].append(grant)
             if grant.access_right is Right.CHECK:
+                check_of[grant.person_id].append(grant)
                 check_at[grant.unit_id].append(grant)
         lent_to: dict[str, list[Delegation]] = defaultdict(list)
         for each in self.delegations:
@@ -214,9 +238,52 @@ class Organisation:
         for name, value in (
             ("users_by_name", {user.user_name.lower(): user for user in self.users.values()}),
             ("grants_of_person", of_person),
+            ("check_grants_of", check_of),
             ("check_grants_at", check_at),
             ("delegations_to", lent_to),
             ("_children", children),
+            ("groups_of", self._groups_of()),
+            ("people_of_member", self._people_of_member()),
+            ("zone", ZoneInfo(self.time_zone)),
+            *self._policy_indexes(),
             ("people_with_user", frozenset(u.person_id for u in self.users.values() if u.active) & active),
         ):
             object.__setattr__(self, name, value)
+
+    def personal_grants(self) -> Iterator[Grant]:
+        """Each grant with the person who has it; one to a group once for each of its people."""
+        for grant in self.grants:
+            if grant.group_id is None:
+                yield grant
+            elif grant.group_id in self.groups:
+                for person_id in self.groups[grant.group_id].people:
+                    yield replace(grant, person_id=person_id)
+
+    def is_active(self, person_id: str) -> bool:
+        """Whether the person is there and may act."""
+        person = self.people.get(person_id)
+        return person is not None and person.active
+
+    def _groups_of(self) -> dict[str, frozenset[str]]:
+        found: dict[str, set[str]] = defaultdict(set)
+        for group in self.groups.values():
+            for person_id in group.people:
+                found[person_id].add(group.group_id)
+        return {person_id: frozenset(groups) for person_id, groups in found.items()}
+
+    def _people_of_member(self) -> dict[object, frozenset[str]]:
+        """Who is concerned, by a member's number and by each identifier."""
+        found: dict[object, set[str]] = defaultdict(set)
+        for person in self.people.values():
+            for key in (*person.member_identifiers, *person.member_ids):
+                found[key].add(person.person_id)
+        return {key: frozenset(people) for key, people in found.items()}
+
+    def _policy_indexes(self) -> Iterator[tuple[str, object]]:
+        """The policy as calls, compiled once."""
+        policy = self.policy
+        ladder, caps = (policy.ladder, policy.caps) if policy else ((), ())
+        yield "rules", tuple((compiled(rule.when), rule) for rule in ladder)
+        yield "cap_tests", {cap.name: compiled(cap.when) for cap in caps}
+        yield "approves_by_itself", any(rule.auto is not None for rule in ladder)
+        yield "asks_for_time", any(asks_for_time(when) for when in (*(r.when for r in ladder), *(c.when for c in caps)))

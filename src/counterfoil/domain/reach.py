@@ -6,12 +6,12 @@ What a reach leaves out is out; what is in it is judged request by request, by t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from counterfoil.domain.access import Actor, Grant, Right
-from counterfoil.domain.organisations import Organisation
+from counterfoil.domain.organisations import Delegation, Organisation
 
 UNLIMITED: Final = 2**63 - 1
 NOWHERE: Final = -1
@@ -75,3 +75,22 @@ def _grants(organisation: Organisation, person_id: str | None) -> Iterator[Grant
     person = organisation.people.get(person_id or "")
     if person is not None and person.active:
         yield from organisation.grants_of_person.get(person.person_id, ())
+        for lent in organisation.delegations_to.get(person.person_id, ()):
+            yield from _lent(organisation, lent)
+
+
+def _lent(organisation: Organisation, lent: Delegation) -> Iterator[Grant]:
+    """The deciding rights that somebody lends, no further than they lend them; rather a little too far."""
+    for grant in organisation.grants_of_person.get(lent.delegator_id, ()):
+        if grant.access_right is not Right.CHECK or lent.ended_at is not None:
+            continue
+        if None not in (grant.request_type, lent.request_type) and grant.request_type != lent.request_type:
+            continue
+        limits = [each for each in (grant.points_max, lent.points_max) if each is not None]
+        within = grant.unit_id is None or lent.unit_id in organisation.below(grant.unit_id)
+        yield replace(
+            grant,
+            unit_id=lent.unit_id if lent.unit_id is not None and within else grant.unit_id,
+            request_type=grant.request_type or lent.request_type,
+            points_max=min(limits, default=None),
+        )

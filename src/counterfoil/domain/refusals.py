@@ -3,7 +3,10 @@
 Refusal
 ├── NotPermitted                2001   the actor lacks the right here
 │   ├── SelfApproval            2001   the maker's person tried to decide
-│   └── OverLimit               2001   the right is there, but for fewer points
+│   ├── OverLimit               2001   the right is there, but for fewer points
+│   ├── SelfInterest            2001   maker or checker is the member concerned
+│   ├── NotNeeded               2001   the voice would meet no open part of the requirement
+│   └── CapReached              2001   a cap of the policy refuses it today
 ├── AlreadyCompleted            2002   somebody decided before
 │   └── AlreadyVoted            2002   the same person did
 ├── WrongOrganisation           2005   the organisation header is missing, malformed or another's
@@ -67,6 +70,18 @@ class SelfApproval(NotPermitted):
 
 class OverLimit(NotPermitted):
     """The actor has the right at this place, but for fewer points."""
+
+
+class SelfInterest(NotPermitted):
+    """The maker or the checker is the member concerned."""
+
+
+class NotNeeded(NotPermitted):
+    """The voice would not bring the request nearer to its requirement now."""
+
+
+class CapReached(NotPermitted):
+    """A cap of the policy has no room for the points."""
 
 
 class AlreadyCompleted(Refusal):

@@ -11,11 +11,13 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from counterfoil.domain import decisions, points
+from counterfoil.domain import decisions, eligibility, points
+from counterfoil.domain import voices as speaking
 from counterfoil.domain.access import Actor, Right, has_right
 from counterfoil.domain.intouch_answers import ITEM_MESSAGES, UNAUTHORIZED
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.points import Hold, MemberAccount
+from counterfoil.domain.policies import Need
 from counterfoil.domain.refusals import Refusal
 from counterfoil.domain.requests import Decide, Decided, Decision, NeedsTillCheck, Request, State
 
@@ -117,12 +119,24 @@ def voices(organisation: Organisation, request: Request, now: datetime) -> list[
         Voice(
             each,
             has_right(
-                organisation, each.person_id, Right.CHECK, unit_id=request.unit_id,
+                organisation, each.on_behalf_of or each.person_id, Right.CHECK, unit_id=request.unit_id,
                 request_type=request.request_type, points=request.points, now=now,
             ),
         )
         for each in request.decisions
     ]  # fmt: skip
+
+
+def filled(organisation: Organisation, request: Request, now: datetime) -> dict[Need, int]:
+    """How many of the people that each need asks for have spoken."""
+    case = speaking.case_of(organisation, request, None, now)
+    needs = request.requirement.needs
+    counted = speaking.counted(organisation, request, request.decisions, case)
+    places = zip(eligibility.places_of(needs), eligibility.assigned(organisation, needs, counted, case), strict=True)
+    given = dict.fromkeys(needs, 0)
+    for need, voice in places:
+        given[need] += voice is not None
+    return given
 
 
 def who_can(organisation: Organisation, request: Request, now: datetime) -> list[Actor]:
@@ -134,6 +148,7 @@ def who_can(organisation: Organisation, request: Request, now: datetime) -> list
         for place in (None, *organisation.above(request.unit_id))
         for grant in organisation.check_grants_at.get(place, ())
     }
+    asked |= {each.delegate_id for each in organisation.delegations if each.delegator_id in asked}
     users = {user.person_id: user for user in organisation.users.values() if user.active}
     found: list[Actor] = []
     for person_id in sorted(asked & users.keys() & organisation.people_with_user)[:_ASKED_MAX]:
@@ -148,7 +163,7 @@ def who_can(organisation: Organisation, request: Request, now: datetime) -> list
             user.user_name,
             has_user=True,
         )
-        if decisions.standing(organisation, request, actor, now) is None:
+        if speaking.standing(organisation, request, actor, now) is None:
             found.append(actor)
         if len(found) > PEOPLE_MAX:
             break
@@ -167,10 +182,10 @@ def preview(organisation: Organisation, file: RequestFile, actor: Actor) -> Prev
     tried = _try(organisation, file, request, command)
     is_last = not (isinstance(tried, Decided) and tried.request.state is State.PENDING)
     if not is_last:
-        tried = _try(organisation, file, replace(request, approvals_required=1), command)
+        tried = _try(organisation, file, _agreed(request), command)
     needs_till_check = isinstance(tried, NeedsTillCheck)
     if needs_till_check:  # suppose that the credential is right by then
-        last = replace(request, approvals_required=1)
+        last = _agreed(request)
         tried = _try(organisation, file, last, replace(command, till_verified=True))
     if isinstance(tried, Refusal):
         return Preview(actor.person_id, is_last, refused=tried)
@@ -187,6 +202,11 @@ def preview(organisation: Organisation, file: RequestFile, actor: Actor) -> Prev
         available_after=None if account is None else account.available,
         held_after=None if account is None else account.held,
     )
+
+
+def _agreed(request: Request) -> Request:
+    """The same request when nobody else is needed any more."""
+    return replace(request, requirement=replace(request.requirement, needs=(), pair_caps=()))
 
 
 def _try(

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from counterfoil.domain import access, freezes, ledger_executions, points
+from counterfoil.domain import freezes, ledger_executions, points, rulings
 from counterfoil.domain.access import Actor, Place
 from counterfoil.domain.intouch_answers import (
     Outcome,
@@ -22,10 +22,12 @@ from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payload_types import ON_THE_LEDGER, Asked
 from counterfoil.domain.payloads import TASK, Redemption, points_text
 from counterfoil.domain.points import FOREVER, Hold, Journal, MemberAccount
+from counterfoil.domain.policies import ONE_APPROVAL, Requirement
 from counterfoil.domain.refusals import (
     InvalidPayload,
     Refusal,
 )
+from counterfoil.domain.rulings import CapUse, Ruling, Tally
 
 
 class State(StrEnum):
@@ -116,6 +118,9 @@ class Request:
     outcome: Outcome | None = None
     decisions: tuple[Decision, ...] = ()
     urgent_at: datetime = FOREVER  # when it is too late to wait longer: the order of the inbox
+    policy_revision: int = 0
+    requirement: Requirement = ONE_APPROVAL
+    auto_rule: str | None = None  # the rule of the policy that approved it, in place of any checker
 
     @property
     def sent_back(self) -> bool:
@@ -156,6 +161,9 @@ class Submit:
     idempotency_key: str | None = None
     idempotency_digest: bytes = b""
     resubmission_of: UUID | None = None
+    correlation_id: str = ""
+    served_by: str = ""
+    redemption_ids: tuple[str, str] | None = None  # None where the policy approves nothing by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,24 +195,27 @@ class Decide:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A request that now exists, the account it changed and the journals of that."""
+    """A request that now exists, the account it changed, the journals of that, and the counters it is in."""
 
     request: Request
     account: MemberAccount | None
     journals: tuple[Journal, ...] = ()
     holds: tuple[Hold, ...] = ()
+    uses: tuple[CapUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A request after one voice, and all that this voice moved; `asked` is there where it was executed."""
+    """A request after one voice (None: the policy itself), and all that moved; `asked` where it was executed."""
 
     request: Request
-    decision: Decision
+    decision: Decision | None
     account: MemberAccount | None
     journals: tuple[Journal, ...] = ()
     holds: tuple[Hold, ...] = ()
     asked: Asked | None = None
+    uses: tuple[CapUse, ...] = ()
+    is_repeated: bool = False  # the person's earlier voice counts again: there is no further one
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,46 +231,77 @@ def submit(
     digest: bytes,
     duplicate_of: UUID | None,
     now: datetime,
+    tallies: Mapping[str, Tally] | None = None,
+    may_be_automatic: bool = False,
 ) -> Submitted | Refusal:
     """Accept a request as pending, with its points set aside where the member has enough.
 
-    Under `profile: strict` too few points or units that disagree are refused instead of flagged.
+    Under `profile: strict` too few points or units that disagree are refused instead of flagged. What a rule of
+    the policy approves by itself has its name in `auto_rule` and is to be executed next.
     """
     asked = command.asked
-    refused = access.may_submit(
-        organisation, command.actor, command.place, command.request_type, asked.points, now
-    ) or freezes.stopped_by(
+    refused: Refusal | None = freezes.stopped_by(
         organisation,
         unit_id=command.place.unit_id,
         request_type=command.request_type,
         host_id=command.host_id,
         maker_person_id=command.actor.person_id,
         member_id=None if account is None else account.member_id,
-    )
-    refused = refused or ledger_executions.above_cap(organisation.programme, command.request_type, asked.points)
+    ) or ledger_executions.above_cap(organisation.programme, command.request_type, asked.points)
+    change = _set_aside(organisation, command, account, duplicate_of, now, None)
+    flags = list(_flags(organisation, command, account, change, duplicate_of))
+    ruling = rulings.may_submit(
+        organisation, command.actor, command.place, command.request_type, asked.points, now,
+        concerned=concerned(organisation, account, asked.identifier_kind, asked.identifier_value),
+        tallies=tallies, may_be_automatic=may_be_automatic and not flags,
+    )  # fmt: skip
+    if isinstance(ruling, Refusal):
+        return ruling
     if refused is not None:
         return refused
-    expires_at = _end_of_life(organisation, now)
-    change: points.Change | None = None
-    if isinstance(asked, Redemption) and account is not None and duplicate_of is None:
-        days = organisation.programme.hold_days
-        change = points.place_hold(account, command.request_id, asked.points, now=now, days=days, until=expires_at)
-    flags = list(_flags(organisation, command, account, change, duplicate_of))
+    if ruling.expires_at is not None:
+        change = _set_aside(organisation, command, account, duplicate_of, now, ruling.expires_at)
     if organisation.profile == "strict":
         refused = _refused_strictly(command, account, flags, now)
         if refused is not None:
             return refused
-    ends = FOREVER if change is None else points.earliest_end(change.account, change.holds[0].allocations)
-    urgent_at = min(ends, expires_at or FOREVER)
-    request = _pending(organisation, command, account, digest, duplicate_of, tuple(flags), urgent_at, now, expires_at)
-    if change is None:
-        return Submitted(request, account)
-    return Submitted(request, change.account, change.journals, change.holds)
+    request = _pending(organisation, command, ruling, account, change, digest, duplicate_of, tuple(flags), now)
+    if change is None or ruling.auto_rule is not None:  # what is approved at once is spent, not set aside
+        return Submitted(request, account, uses=ruling.uses)
+    return Submitted(request, change.account, change.journals, change.holds, ruling.uses)
 
 
-def _end_of_life(organisation: Organisation, now: datetime) -> datetime | None:
-    hours = None if organisation.policy is None else organisation.policy.life_hours
-    return None if hours is None else now + timedelta(hours=hours)
+def concerned(
+    organisation: Organisation, account: MemberAccount | None, kind: str, value: str, member_id: int | None = None
+) -> frozenset[str]:
+    """The people who are the member themselves: they neither make nor decide."""
+    people = organisation.people_of_member
+    if not people:
+        return frozenset()
+    keys: list[object] = [(kind, value), member_id]
+    if account is not None:
+        keys += [
+            account.member_id,
+            ("mobile", account.mobile),
+            ("email", account.email),
+            ("external_id", account.external_id),
+        ]
+    return frozenset().union(*(people.get(key, ()) for key in keys))
+
+
+def _set_aside(
+    organisation: Organisation,
+    command: Submit,
+    account: MemberAccount | None,
+    duplicate_of: UUID | None,
+    now: datetime,
+    until: datetime | None,
+) -> points.Change | None:
+    """The hold of a redemption; None where there is nothing to hold, or too little."""
+    if account is None or duplicate_of is not None or not isinstance(command.asked, Redemption):
+        return None
+    days = organisation.programme.hold_days
+    return points.place_hold(account, command.request_id, command.asked.points, now=now, days=days, until=until)
 
 
 def _flags(
@@ -314,17 +356,18 @@ def _refused_strictly(
 def _pending(
     organisation: Organisation,
     command: Submit,
+    ruling: Ruling,
     account: MemberAccount | None,
+    change: points.Change | None,
     digest: bytes,
     duplicate_of: UUID | None,
     flags: tuple[str, ...],
-    urgent_at: datetime,
     now: datetime,
-    expires_at: datetime | None,
 ) -> Request:
     asked, actor, policy = command.asked, command.actor, organisation.policy
     if policy is None or actor.person_id is None:
         raise AssertionError("may_submit refuses without a policy or a person (this is a bug)")
+    ends = FOREVER if change is None else points.earliest_end(change.account, change.holds[0].allocations)
     return Request(
         request_id=command.request_id,
         request_type=command.request_type,
@@ -338,7 +381,7 @@ def _pending(
         host_revision=command.host_revision,
         payload=command.payload,
         digest=digest,
-        approvals_required=policy.approvals_required,
+        approvals_required=ruling.requirement.approvals,
         started_at=now,
         member_id=None if account is None else account.member_id,
         identifier_kind=asked.identifier_kind,
@@ -348,7 +391,10 @@ def _pending(
         till_epoch=command.till_epoch,
         flags=flags,
         duplicate_of=duplicate_of,
-        expires_at=expires_at,
         resubmission_of=command.resubmission_of,
-        urgent_at=urgent_at,
+        urgent_at=min(ends, ruling.expires_at or FOREVER),
+        policy_revision=policy.revision,
+        requirement=ruling.requirement,
+        expires_at=ruling.expires_at,
+        auto_rule=ruling.auto_rule,
     )

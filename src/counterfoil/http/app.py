@@ -24,6 +24,7 @@ from counterfoil.application.tokens import Tokens
 from counterfoil.domain import refusals as no
 from counterfoil.domain.organisations import Organisation
 from counterfoil.http import (
+    access,
     described,
     described_calls,
     health,
@@ -143,6 +144,16 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         method="GET", path=f"{OWN}/members/{{member_id}}/status", handler=members.status, family="own",
         summary="A member's status label", response=members.MemberStatusAnswer, refusals=(no.MemberNotFound,),
         parameters=(described.MEMBER_ID,), callers="person", organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/access", handler=access.explain, family="own",
+        summary="Whether a person may make and decide requests at a unit, and why", response=access.AccessAnswer,
+        refusals=(no.TypeNotSupported,), parameters=access.PARAMETERS, callers="person", organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/access/report", handler=access.report, family="own",
+        summary="People with both rights in one place, and makers without a checker", response=access.ReportAnswer,
+        parameters=(access.AT,), callers="person", organisation_header="optional",
     ),
     Endpoint(
         method="GET", path="/healthz", handler=health.healthz, family="own", callers="anyone",

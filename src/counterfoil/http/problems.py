@@ -26,6 +26,7 @@ STATUS: Final[Mapping[type[Refusal], int]] = MappingProxyType(
         refusals.BadSort: BAD_REQUEST,
         refusals.BadSortOrder: BAD_REQUEST,
         refusals.IdentityNotVerified: 401,
+        refusals.BadGoodwillPoints: BAD_REQUEST,
         refusals.NobodyCanCheck: BAD_REQUEST,
         refusals.BadEarningEntity: BAD_REQUEST,
         refusals.BadGoodwillPoints: BAD_REQUEST,

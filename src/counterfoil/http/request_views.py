@@ -11,10 +11,11 @@ from msgspec import Meta, Raw
 from counterfoil.application import reads
 from counterfoil.application.inbox import Listed
 from counterfoil.application.requests import Stale
-from counterfoil.domain import decisions, request_views, timelines
+from counterfoil.domain import request_views, timelines, voices
 from counterfoil.domain.access import Actor, Right
 from counterfoil.domain.intouch_answers import number
 from counterfoil.domain.organisations import Organisation
+from counterfoil.domain.policies import describe_need
 from counterfoil.domain.reach import may_read
 from counterfoil.domain.request_views import Position, Preview, RequestFile
 from counterfoil.domain.requests import WIRE_STATE, Request
@@ -82,11 +83,13 @@ class Voice(msgspec.Struct):
 
 
 class Requirement(msgspec.Struct):
-    """So many different people with this right must approve."""
+    """So many different people with this right must approve; `who` says which ones, `given` how many have."""
 
     right: str
     count: int
     given: int
+    who: str
+    step: int
 
 
 class Approvers(msgspec.Struct):
@@ -169,7 +172,7 @@ async def get_full(context: Context, call: Call) -> Answer:
 
 
 def _full(organisation: Organisation, actor: Actor, file: RequestFile, request: Request) -> FullRequest:
-    refused = decisions.standing(organisation, request, actor, file.now)
+    refused = voices.standing(organisation, request, actor, file.now)
     can = request_views.who_can(organisation, request, file.now)
     tried_by = actor if refused is None else next(iter(can), None)
     links = [] if request.duplicate_of is None else [Link("duplicateOf", str(request.duplicate_of))]
@@ -225,10 +228,12 @@ def _approvers(organisation: Organisation, file: RequestFile, request: Request, 
         )
         for each in request_views.voices(organisation, request, file.now)
     ]
-    given = sum(each.counts and each.verdict == "approved" for each in has)
+    given = request_views.filled(organisation, request, file.now)
     people = [Somebody(each.person_id or "", each.user_id, each.user_name) for each in can]
     return Approvers(
-        must=[Requirement(Right.CHECK, request.approvals_required, given)],
+        must=[
+            Requirement(Right.CHECK, need.count, count, describe_need(need), need.step) for need, count in given.items()
+        ],
         has=has,
         can=people[: request_views.PEOPLE_MAX],
         moreCan=len(people) > request_views.PEOPLE_MAX,

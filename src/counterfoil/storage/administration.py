@@ -90,6 +90,7 @@ async def load(tx: Tx, file: OrganisationFile, *, is_new: bool) -> tuple[Current
         people=known.people,
         users=known.users,
         credentials=known.credentials,
+        groups=known.groups,
         grants=known.grants,
         hosts={host.host_id: host for host in known.hosts},
         policy=known.policy,
@@ -139,7 +140,7 @@ async def write(
     await _write_credentials(tx, org_id, difference)
     await _write_grants_and_hosts(tx, org_id, difference, new_id)
     for policy in _after(difference.policy):
-        await tx.execute(_SQL["insert_policy"], org_id, policy.revision, policy.approvals_required, now)
+        await tx.execute(_SQL["insert_policy"], org_id, policy.revision, organisations.policy_document(policy), now)
     for programme in _after(difference.programme):
         await tx.execute(
             _SQL["write_programme"], org_id, programme.programme_id, programme.name,
@@ -169,8 +170,12 @@ async def _write_units_and_people(tx: Tx, org_id: int, difference: Difference) -
             for unit in _after(difference.units)
         ],
     )  # fmt: skip
-    people = [(person.person_id, person.name, person.active) for person in _after(difference.people)]
-    await _execute(tx, "write_people", org_id, people)
+    people = list(_after(difference.people))
+    await _execute(tx, "write_people", org_id, [(each.person_id, each.name, each.active) for each in people])
+    if people:
+        await tx.execute(_SQL["delete_person_identifiers"], org_id, [each.person_id for each in people])
+    identifiers = [(each.person_id, kind, value) for each in people for kind, value in each.member_identifiers]
+    await _execute(tx, "insert_person_identifiers", org_id, identifiers)
     renamed = [
         change.after.user_id
         for change in difference.users
@@ -209,10 +214,11 @@ async def _write_credentials(tx: Tx, org_id: int, difference: Difference) -> Non
 async def _write_grants_and_hosts(tx: Tx, org_id: int, difference: Difference, new_id: Callable[[], Any]) -> None:
     revoked = [(change.before.grant_id,) for change in difference.grants if change.before]
     await _execute(tx, "delete_grants", org_id, revoked)
+    await _write_groups(tx, org_id, difference)
     await _execute(
         tx, "insert_grants", org_id,
         [
-            (new_id(), grant.person_id, grant.unit_id, grant.access_right, grant.request_type,
+            (new_id(), grant.person_id or None, grant.group_id, grant.unit_id, grant.access_right, grant.request_type,
              grant.points_max, grant.valid_from, grant.valid_until)
             for grant in _after(difference.grants)
         ],
@@ -226,6 +232,20 @@ async def _write_grants_and_hosts(tx: Tx, org_id: int, difference: Difference, n
             for host in _after(difference.hosts)
         ],
     )  # fmt: skip
+
+
+async def _write_groups(tx: Tx, org_id: int, difference: Difference) -> None:
+    """Groups that come, go or differ, with all their people; grants to those that go are gone already."""
+    touched = [change.key for change in difference.groups]
+    if not touched:
+        return
+    await tx.execute(_SQL["delete_group_members"], org_id, touched)
+    gone = [change.key for change in difference.groups if change.after is None]
+    await tx.execute(_SQL["delete_groups"], org_id, gone)
+    groups = list(_after(difference.groups))
+    await _execute(tx, "write_groups", org_id, [(group.group_id, group.name) for group in groups])
+    members = [(group.group_id, person_id) for group in groups for person_id in group.people]
+    await _execute(tx, "insert_group_members", org_id, members)
 
 
 async def _write_members(

@@ -58,6 +58,34 @@ INSERT INTO person (org_id, person_id, name, active)
 SELECT $1, n.* FROM unnest($2::text[], $3::text[], $4::boolean[]) AS n
 ON CONFLICT (org_id, person_id) DO UPDATE SET name = EXCLUDED.name, active = EXCLUDED.active
 
+-- name: delete_person_identifiers
+-- By which identifiers people are members, too: all of those who differ, to be inserted again.
+DELETE FROM person_identifier WHERE org_id = $1 AND person_id = ANY ($2::text[])
+
+-- name: insert_person_identifiers
+-- By which identifiers people are members, too.
+INSERT INTO person_identifier (org_id, person_id, kind, value)
+SELECT $1, n.* FROM unnest($2::text[], $3::text[], $4::text[]) AS n
+
+-- name: delete_group_members
+-- The people of groups that go or differ: those that differ are inserted again.
+DELETE FROM person_group_member WHERE org_id = $1 AND group_id = ANY ($2::text[])
+
+-- name: delete_groups
+-- Groups that go.
+DELETE FROM person_group WHERE org_id = $1 AND group_id = ANY ($2::text[])
+
+-- name: write_groups
+-- Groups that are new or differ.
+INSERT INTO person_group (org_id, group_id, name)
+SELECT $1, n.* FROM unnest($2::text[], $3::text[]) AS n
+ON CONFLICT (org_id, group_id) DO UPDATE SET name = EXCLUDED.name
+
+-- name: insert_group_members
+-- The people of groups.
+INSERT INTO person_group_member (org_id, group_id, person_id)
+SELECT $1, n.* FROM unnest($2::text[], $3::text[]) AS n
+
 -- name: free_user_names
 -- Takes away the names of users that get another one, so that two can swap theirs in the write that follows.
 UPDATE app_user SET user_name = 'renamed: ' || user_id::text
@@ -98,10 +126,10 @@ DELETE FROM access_grant WHERE org_id = $1 AND grant_id = ANY ($2::uuid[])
 -- name: insert_grants
 -- Grants that are given.
 INSERT INTO access_grant (
-    org_id, grant_id, person_id, unit_id, access_right, request_type, points_max, valid_from, valid_until)
+    org_id, grant_id, person_id, group_id, unit_id, access_right, request_type, points_max, valid_from, valid_until)
 SELECT $1, n.* FROM unnest(
-    $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], $8::timestamptz[],
-    $9::timestamptz[]) AS n
+    $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::bigint[], $9::timestamptz[],
+    $10::timestamptz[]) AS n
 
 -- name: delete_hosts
 -- Hosts that go or differ: those that differ are inserted again, so that two can swap their addresses.
@@ -116,7 +144,7 @@ SELECT $1, n.* FROM unnest(
 -- name: insert_policy
 -- A further revision of the policy; requests that were made under an earlier one keep that one.
 INSERT INTO policy (org_id, revision, document, created_at)
-VALUES ($1, $2, json_build_object('approvals', $3::integer), $4)
+VALUES ($1, $2, $3::json, $4)
 
 -- name: write_programme
 -- The loyalty programme.

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from counterfoil.domain.caps import CapBook
 from counterfoil.domain.payload_types import Goodwill
 from counterfoil.domain.points import Hold, Journal, MemberAccount
 from counterfoil.domain.requests import Decision, Request, Submit
@@ -22,16 +23,19 @@ from counterfoil.storage.database import Tx
 
 _SQL = statements.load("changes.sql")
 _WIDTHS = {
-    "requests": 34, "changed_requests": 7, "decisions": 12, "comments": 7, "holds": 5, "hold_lots": 3,
+    "requests": 39, "changed_requests": 7, "decisions": 12, "comments": 7, "holds": 5, "hold_lots": 3,
     "changed_holds": 2, "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "new_lots": 9,
-    "goodwills": 5, "statuses": 4, "freed_keys": 4, "events": 7, "refusals": 7, "delegations": 9,
-    "ended_delegations": 2, "freezes": 7, "changed_freezes": 7, "versions": 1,
+    "goodwills": 5, "statuses": 4, "cap_counters": 4, "cap_uses": 5, "freed_keys": 4, "events": 7, "refusals": 7,
+    "delegations": 9, "ended_delegations": 2, "freezes": 7, "changed_freezes": 7, "versions": 1,
 }  # fmt: skip
 _REFERENCE = 4  # its column in a row of redemptions, and of goodwills
 _REQUEST, _POINTS = 0, 2  # columns in a row of goodwills
 _CHANGED_AT = 3  # the column in a row of statuses
 _PARAMETER = re.compile(r"\$((?!1\b)\d+)")  # all but $1, the organisation, which every block shares
 _encode = msgspec.json.Encoder(decimal_format="number").encode
+
+# Few requirements are frozen on many requests.
+_encode_requirement = lru_cache(1024)(msgspec.json.encode)
 
 
 @dataclass(slots=True)
@@ -53,6 +57,8 @@ class Changes:
     new_lots: list[tuple[Any, ...]] = field(default_factory=list)
     goodwills: list[tuple[Any, ...]] = field(default_factory=list)
     statuses: list[tuple[Any, ...]] = field(default_factory=list)
+    cap_counters: list[tuple[Any, ...]] = field(default_factory=list)
+    cap_uses: list[tuple[Any, ...]] = field(default_factory=list)
     freed_keys: list[tuple[Any, ...]] = field(default_factory=list)
     events: list[tuple[Any, ...]] = field(default_factory=list)
     refusals: list[tuple[Any, ...]] = field(default_factory=list)
@@ -62,8 +68,8 @@ class Changes:
     changed_freezes: list[tuple[Any, ...]] = field(default_factory=list)
     versions: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def add_request(self, request: Request, command: Submit, requirement: bytes, policy_revision: int) -> None:
-        """A request that was submitted."""
+    def add_request(self, request: Request, command: Submit) -> None:
+        """A request that was submitted, and perhaps executed at once."""
         place = command.place
         self.requests.append((
             request.request_id, request.request_type, request.state, request.maker_person_id, request.maker_user_id,
@@ -71,8 +77,11 @@ class Changes:
             place.store_id, place.zone_id, place.concept_id, request.points, request.member_id,
             request.identifier_kind, request.identifier_value, request.external_reference, request.host_id,
             request.host_revision, request.payload, command.sealed_headers, request.till_login, request.till_epoch,
-            request.digest, policy_revision, request.approvals_required, requirement, ",".join(request.flags),
-            request.duplicate_of, request.started_at, request.expires_at, request.resubmission_of, request.urgent_at,
+            request.digest, request.policy_revision, request.approvals_required,
+            _encode_requirement(request.requirement), ",".join(request.flags), request.duplicate_of,
+            request.started_at, request.expires_at, request.resubmission_of, request.urgent_at, request.auto_rule,
+            request.version, request.decided_at, request.ended_at,
+            None if request.outcome is None else _encode(request.outcome),
         ))  # fmt: skip
 
     def change_request(self, request: Request) -> None:
@@ -140,6 +149,13 @@ class Changes:
         mine = [row for row in self.statuses if row[0] == member_id]
         mine.append((member_id, label, request.request_id, request.ended_at))
         self.statuses = [*others, max(reversed(mine), key=itemgetter(_CHANGED_AT))]
+
+    def add_counted(self, book: CapBook) -> None:
+        """What a batch has counted, and what counts no more."""
+        self.cap_counters.extend((use.cap, use.subject, use.day, points) for use, points in book.moved())
+        self.cap_uses.extend(
+            (request_id, use.cap, use.subject, use.day, points) for request_id, use, points in book.new_uses
+        )
 
     def add_event(self, event: Event) -> None:
         """One audit event."""

@@ -5,22 +5,24 @@ INSERT INTO request (
     entity_info, unit_id, till_id, store_id, zone_id, concept_id, points, member_id, identifier_kind,
     identifier_value, external_reference, host_id, host_revision, payload, sealed_headers, till_login, till_epoch,
     digest, policy_revision, approvals_required, requirement, flags, duplicate_of, started_at, expires_at,
-    resubmission_of, urgent_at)
-SELECT $1, n.request_id, n.request_type, n.state, 1, n.maker_person_id, n.maker_user_id, n.maker_user_name,
+    resubmission_of, urgent_at, auto_rule, decided_at, ended_at, outcome)
+SELECT $1, n.request_id, n.request_type, n.state, n.version, n.maker_person_id, n.maker_user_id, n.maker_user_name,
     n.maker_login, n.entity_info, n.unit_id, n.till_id, n.store_id, n.zone_id, n.concept_id, n.points, n.member_id,
     n.identifier_kind, n.identifier_value, n.external_reference, n.host_id, n.host_revision, n.payload,
     n.sealed_headers, n.till_login, n.till_epoch, n.digest, n.policy_revision, n.approvals_required, n.requirement,
-    string_to_array(n.flags, ','), n.duplicate_of, n.started_at, n.expires_at, n.resubmission_of, n.urgent_at
+    string_to_array(n.flags, ','), n.duplicate_of, n.started_at, n.expires_at, n.resubmission_of, n.urgent_at,
+    n.auto_rule, n.decided_at, n.ended_at, n.outcome
 FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::bytea[],
     $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[],
     $17::text[], $18::text[], $19::text[], $20::text[], $21::integer[], $22::bytea[], $23::bytea[], $24::text[],
     $25::bigint[], $26::bytea[], $27::integer[], $28::integer[], $29::bytea[], $30::text[], $31::uuid[],
-    $32::timestamptz[], $33::timestamptz[], $34::uuid[], $35::timestamptz[]) AS n (
+    $32::timestamptz[], $33::timestamptz[], $34::uuid[], $35::timestamptz[], $36::text[], $37::integer[],
+    $38::timestamptz[], $39::timestamptz[], $40::bytea[]) AS n (
     request_id, request_type, state, maker_person_id, maker_user_id, maker_user_name, maker_login, entity_info,
     unit_id, till_id, store_id, zone_id, concept_id, points, member_id, identifier_kind, identifier_value,
     external_reference, host_id, host_revision, payload, sealed_headers, till_login, till_epoch, digest,
     policy_revision, approvals_required, requirement, flags, duplicate_of, started_at, expires_at, resubmission_of,
-    urgent_at)
+    urgent_at, auto_rule, version, decided_at, ended_at, outcome)
 
 -- name: changed_requests
 -- A request whose state, version or outcome moved.
@@ -107,6 +109,17 @@ INSERT INTO member_status (org_id, member_id, label, request_id, changed_at)
 SELECT $1, n.* FROM unnest($2::bigint[], $3::text[], $4::uuid[], $5::timestamptz[]) AS n
 ON CONFLICT (org_id, member_id) DO UPDATE
 SET label = EXCLUDED.label, request_id = EXCLUDED.request_id, changed_at = EXCLUDED.changed_at
+
+-- name: cap_counters
+-- What a batch adds to counters that it has locked, or takes out of them.
+UPDATE cap_counter c SET points = c.points + n.points
+FROM unnest($2::text[], $3::text[], $4::date[], $5::bigint[]) AS n (cap, subject, day, points)
+WHERE c.org_id = $1 AND c.cap = n.cap AND c.subject = n.subject AND c.day = n.day
+
+-- name: cap_uses
+-- Which counters a request is counted in.
+INSERT INTO cap_use (org_id, request_id, cap, subject, day, points)
+SELECT $1, n.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::date[], $6::bigint[]) AS n
 
 -- name: freed_keys
 -- The idempotency key of a command that was refused.

@@ -8,6 +8,7 @@ WITH probed AS MATERIALIZED (
         SELECT r.urgent_at, r.request_id, row_number() OVER (ORDER BY r.urgent_at, r.request_id) AS place
         FROM request r
         WHERE r.org_id = $1 AND r.state = 'pending' AND r.unit_id = u.unit_id
+          AND (r.expires_at IS NULL OR r.expires_at > statement_timestamp())
           AND (r.urgent_at, r.request_id) > ($4::timestamptz, $5::uuid)
           AND coalesce(r.points, 0) <= u.points_max
           AND ($7::text[] IS NULL OR r.request_type = ANY ($7))
@@ -30,7 +31,8 @@ LEFT JOIN request r ON r.org_id = $1 AND r.request_id = page.request_id
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_object(
         'person_id', d.person_id, 'user_id', d.user_id, 'user_name', d.user_name, 'verdict', d.verdict,
-        'message', d.message, 'decided_at', d.decided_at) ORDER BY d.number) AS document
+        'message', d.message, 'decided_at', d.decided_at, 'on_behalf_of', d.on_behalf_of,
+        'reason_code', d.reason_code, 'sent_back', d.sent_back) ORDER BY d.number) AS document
     FROM decision d WHERE r.version > 1 AND d.org_id = $1 AND d.request_id = r.request_id
 ) voices ON true
 WHERE o.org_id = $1
@@ -43,6 +45,7 @@ WITH walked AS MATERIALIZED (
     SELECT r.urgent_at, r.request_id, r.unit_id, r.points, r.request_type, r.maker_person_id, r.version
     FROM request r
     WHERE r.org_id = $1 AND r.state = 'pending' AND (r.urgent_at, r.request_id) > ($4::timestamptz, $5::uuid)
+      AND (r.expires_at IS NULL OR r.expires_at > statement_timestamp())
     ORDER BY r.urgent_at, r.request_id LIMIT $9
 ), cut AS MATERIALIZED (
     SELECT w.urgent_at, w.request_id FROM walked w ORDER BY w.urgent_at, w.request_id OFFSET $9 - 1 LIMIT 1
@@ -66,7 +69,8 @@ LEFT JOIN request r ON r.org_id = $1 AND r.request_id = page.request_id
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_object(
         'person_id', d.person_id, 'user_id', d.user_id, 'user_name', d.user_name, 'verdict', d.verdict,
-        'message', d.message, 'decided_at', d.decided_at) ORDER BY d.number) AS document
+        'message', d.message, 'decided_at', d.decided_at, 'on_behalf_of', d.on_behalf_of,
+        'reason_code', d.reason_code, 'sent_back', d.sent_back) ORDER BY d.number) AS document
     FROM decision d WHERE r.version > 1 AND d.org_id = $1 AND d.request_id = r.request_id
 ) voices ON true
 WHERE o.org_id = $1

@@ -11,18 +11,33 @@ from counterfoil.domain.organisations import (
     Credential,
     Delegation,
     Freeze,
+    Group,
     Host,
     Organisation,
     Person,
-    Policy,
     Programme,
     ReasonCode,
     User,
 )
+from counterfoil.domain.policies import Cap, CapSubject, Policy, Rule
 from counterfoil.storage import statements
 from counterfoil.storage.database import Tx
 
 _SQL = statements.load("organisations.sql")
+
+
+class _Document(msgspec.Struct):
+    """A policy as it is stored. `counts`: some request may be counted in a counter under it."""
+
+    approvals: int = 1
+    rules: tuple[Rule, ...] = ()
+    caps: tuple[Cap, ...] = ()
+    counts: bool = False
+
+
+class _Policy(msgspec.Struct):
+    revision: int
+    document: _Document
 
 
 class _Snapshot(msgspec.Struct):
@@ -45,11 +60,14 @@ class _Snapshot(msgspec.Struct):
     freezes: list[Freeze]
     reason_codes: list[ReasonCode]
     hosts: list[Host]
-    policy: Policy | None
+    policy: _Policy | None
     programme: Programme | None
+    groups: list[Group]
+    ever_capped: bool
 
 
 _snapshot = msgspec.json.Decoder(_Snapshot, strict=False)
+_encode = msgspec.json.encode
 _NO_PROGRAMME = Programme(0, "none", Decimal(1))
 
 
@@ -74,14 +92,26 @@ async def find_organisation(tx: Tx, org_id: int) -> Organisation | None:
         users={user.user_id: user for user in read.users},
         credentials={credential.login: credential for credential in read.credentials},
         hosts=tuple(read.hosts),
-        policy=read.policy,
+        policy=None if read.policy is None else _policy(read.policy),
         programme=read.programme or _NO_PROGRAMME,
         grants=tuple(read.grants),
         delegations=tuple(read.delegations),
         freezes=tuple(read.freezes),
         reason_codes=tuple(read.reason_codes),
         read_scope=read.read_scope,
+        groups={group.group_id: group for group in read.groups},
+        ever_capped=read.ever_capped,
     )
+
+
+def _policy(read: _Policy) -> Policy:
+    return Policy(read.revision, read.document.approvals, read.document.rules, read.document.caps)
+
+
+def policy_document(policy: Policy) -> str:
+    """The stored form of a policy."""
+    counts = any(cap.per is not CapSubject.REQUEST for cap in policy.caps) or any(rule.auto for rule in policy.rules)
+    return _encode(_Document(policy.approvals_required, policy.rules, policy.caps, counts)).decode()
 
 
 async def find_organisation_of_login(tx: Tx, login: str) -> int | None:

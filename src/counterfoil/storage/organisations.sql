@@ -9,8 +9,19 @@ SELECT json_build_object(
         'concept_parent_id', u.concept_parent_id, 'store_id', u.store_id, 'active', u.active))
         FROM org_unit u WHERE u.org_id = $1), '[]'),
     'people', coalesce((SELECT json_agg(json_build_object(
-        'person_id', p.person_id, 'name', p.name, 'active', p.active))
+        'person_id', p.person_id, 'name', p.name, 'active', p.active,
+        'member_identifiers', coalesce((SELECT json_agg(json_build_array(i.kind, i.value) ORDER BY i.kind, i.value)
+            FROM person_identifier i WHERE i.org_id = $1 AND i.person_id = p.person_id), '[]'),
+        'member_ids', coalesce((SELECT json_agg(DISTINCT m.member_id)
+            FROM person_identifier i
+            JOIN member_identifier m ON m.org_id = $1 AND m.kind = i.kind AND m.value = i.value
+            WHERE i.org_id = $1 AND i.person_id = p.person_id), '[]')))
         FROM person p WHERE p.org_id = $1), '[]'),
+    'groups', coalesce((SELECT json_agg(json_build_object(
+        'group_id', g.group_id, 'name', g.name,
+        'people', coalesce((SELECT json_agg(m.person_id ORDER BY m.person_id)
+            FROM person_group_member m WHERE m.org_id = $1 AND m.group_id = g.group_id), '[]')))
+        FROM person_group g WHERE g.org_id = $1), '[]'),
     'users', coalesce((SELECT json_agg(json_build_object(
         'user_id', u.user_id, 'user_name', u.user_name, 'person_id', u.person_id,
         'password_hash', u.password_hash, 'epoch', u.epoch, 'active', u.active))
@@ -20,7 +31,7 @@ SELECT json_build_object(
         'unit_id', c.unit_id, 'rights', c.rights, 'epoch', c.epoch, 'active', c.active))
         FROM credential c WHERE c.org_id = $1), '[]'),
     'grants', coalesce((SELECT json_agg(json_build_object(
-        'grant_id', g.grant_id, 'person_id', g.person_id, 'access_right', g.access_right, 'unit_id', g.unit_id,
+        'grant_id', g.grant_id, 'person_id', coalesce(g.person_id, ''), 'group_id', g.group_id, 'access_right', g.access_right, 'unit_id', g.unit_id,
         'request_type', g.request_type, 'points_max', g.points_max, 'valid_from', g.valid_from,
         'valid_until', g.valid_until))
         FROM access_grant g WHERE g.org_id = $1), '[]'),
@@ -45,9 +56,9 @@ SELECT json_build_object(
         'revision', h.revision, 'base_url', h.base_url, 'plain_http', h.plain_http, 'private', h.private))
         FROM host h WHERE h.org_id = $1), '[]'),
     'policy', (SELECT json_build_object(
-        'revision', p.revision, 'approvals_required', (p.document ->> 'approvals')::integer,
-        'life_hours', (p.document ->> 'lifeHours')::integer)
+        'revision', p.revision, 'document', p.document)
         FROM policy p WHERE p.org_id = $1 ORDER BY p.revision DESC LIMIT 1),
+    'ever_capped', EXISTS (SELECT FROM policy p WHERE p.org_id = $1 AND p.document ->> 'counts' = 'true'),
     'programme', (SELECT json_build_object(
         'programme_id', p.programme_id, 'name', p.name, 'currency_per_point', p.currency_per_point::text,
         'hold_days', p.hold_days, 'release_grace_hours', p.release_grace_hours,

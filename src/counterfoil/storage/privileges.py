@@ -10,12 +10,15 @@ import re
 import asyncpg
 
 _ROLE = re.compile(r"[a-z_][a-z0-9_$-]{0,62}")
-_APPEND_ONLY = "event, decision, journal, posting, redemption, goodwill, hold_lot, request_comment"
+_APPEND_ONLY = "event, decision, journal, posting, redemption, goodwill, hold_lot, request_comment, cap_use"
 _CHANGED = (
     "request, hold, member, member_status, lot, attempt, organisation, org_unit, person, app_user, credential, "
-    "delegation, freeze_order"
+    "delegation, freeze_order, cap_counter"
 )
-_REPLACED = "idempotency_key, outbox, access_grant, host, policy, programme, member_identifier, directory, reason_code"
+_REPLACED = (
+    "idempotency_key, outbox, access_grant, host, policy, programme, member_identifier, directory, reason_code, "
+    "person_group, person_group_member, person_identifier"
+)
 
 
 class UnusableRole(Exception):

@@ -16,7 +16,8 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_object(
         'person_id', d.person_id, 'user_id', d.user_id, 'user_name', d.user_name, 'verdict', d.verdict,
-        'message', d.message, 'decided_at', d.decided_at) ORDER BY d.number) AS document
+        'message', d.message, 'decided_at', d.decided_at, 'on_behalf_of', d.on_behalf_of,
+        'reason_code', d.reason_code, 'sent_back', d.sent_back) ORDER BY d.number) AS document
     FROM decision d WHERE d.org_id = $1 AND d.request_id = r.request_id
 ) voices ON true
 LEFT JOIN LATERAL (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ import msgspec
 
 from counterfoil.domain.intouch_answers import Outcome
 from counterfoil.domain.points import FOREVER, Hold, MemberAccount
+from counterfoil.domain.policies import Need, Requirement
 from counterfoil.domain.request_pages import ListQuery, Page, StoredRequest, Trail
 from counterfoil.domain.requests import FINAL, Decide, Decision, Request, State, Submit, as_of
 from counterfoil.domain.resubmissions import Earlier
@@ -23,6 +25,17 @@ from counterfoil.storage.database import Tx
 _SQL = statements.load("requests.sql")
 _hold = msgspec.json.Decoder(Hold)
 _decisions = msgspec.json.Decoder(tuple[Decision, ...])
+# The first storey froze a list of needs, each with a right.
+_requirements = msgspec.json.Decoder(Requirement | tuple[Need, ...])
+
+
+@lru_cache(1024)
+def _requirement(document: bytes) -> Requirement:
+    """A frozen requirement; few are frozen on many requests."""
+    read = _requirements.decode(document)
+    return read if isinstance(read, Requirement) else Requirement(read)
+
+
 _outcome = msgspec.json.Decoder(Outcome)
 
 
@@ -164,6 +177,9 @@ def request_from_row(row: Any) -> Request:
         decided_at=row["decided_at"],
         ended_at=row["ended_at"],
         outcome=None if row["outcome"] is None else _outcome.decode(row["outcome"]),
+        policy_revision=row["policy_revision"],
+        requirement=_requirement(row["requirement"]),
+        auto_rule=row["auto_rule"],
         decisions=() if row["decisions"] is None else _decisions.decode(row["decisions"]),
         urgent_at=end_of_time(row["urgent_at"]),
     )
@@ -271,3 +287,11 @@ async def list_events(tx: Tx, org_id: int, request_id: UUID) -> Trail | None:
         if row["event_id"] is not None
     ]
     return Trail(rows[0]["organisation_version"], rows[0]["unit_id"], events)
+
+
+async def read_for_execution(
+    tx: Tx, org_id: int, asked: Sequence[tuple[UUID, str, str | None, str, str]]
+) -> dict[UUID, tuple[bool, str]]:
+    """For (request_id, type, reference, two redemption ids): whether the reference is used, and which id is free."""
+    rows = await tx.fetch(_SQL["read_for_execution"], org_id, *zip(*asked, strict=True))
+    return {row["request_id"]: (row["reference_used"], row["redemption_id"]) for row in rows}

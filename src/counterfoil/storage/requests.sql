@@ -59,6 +59,18 @@ LEFT JOIN LATERAL (
     ORDER BY r.started_at LIMIT 1
 ) twin ON a.reference IS NOT NULL
 
+-- name: read_for_execution
+-- What the ledger must know before it executes requests that a policy approves by itself; their members are locked.
+SELECT a.request_id, (used.redemption_id IS NOT NULL OR given.request_id IS NOT NULL) AS reference_used,
+       CASE WHEN taken.redemption_id IS NULL THEN a.first_choice ELSE a.second_choice END AS redemption_id
+FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
+    AS a (request_id, request_type, reference, first_choice, second_choice)
+LEFT JOIN redemption used ON used.org_id = $1 AND used.external_reference = a.reference
+    AND a.request_type = 'POINTS-REDEMPTION'
+LEFT JOIN goodwill given ON given.org_id = $1 AND given.reference = a.reference
+    AND a.request_type = 'GOODWILL-POINTS'
+LEFT JOIN redemption taken ON taken.org_id = $1 AND taken.redemption_id = a.first_choice
+
 -- name: lock_for_decision
 -- One row per command: locks the requests, then their members (each sorted), reads what the rule needs.
 -- Run again where a locked version differs from the one seen.

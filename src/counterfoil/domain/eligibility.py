@@ -1,0 +1,208 @@
+"""Who can meet a requirement, and whether voices have met it: always different people, never the maker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from counterfoil.domain.matching import assign
+from counterfoil.domain.policies import Level, Need
+
+if TYPE_CHECKING:
+    from counterfoil.domain.access import Grant
+    from counterfoil.domain.organisations import Organisation
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A request as far as it matters who may decide it. `barred` are the maker and whoever is concerned."""
+
+    unit_id: int
+    request_type: str
+    points: int | None
+    barred: frozenset[str]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """An approval given by one person with the rights of another (mostly the same)."""
+
+    person_id: str
+    holder_id: str
+
+
+class Spoken(Protocol):
+    """What a decision tells about its voice."""
+
+    @property
+    def person_id(self) -> str:
+        """Who decided."""
+
+    @property
+    def on_behalf_of(self) -> str | None:
+        """Whose right it used; None: their own."""
+
+    @property
+    def verdict(self) -> str:
+        """Whether they approved or rejected."""
+
+
+def voices_of(decisions: Iterable[Spoken]) -> list[Voice]:
+    """The approvals among decisions: the one place that knows with whose rights a voice was given."""
+    return [
+        Voice(each.person_id, each.on_behalf_of or each.person_id) for each in decisions if each.verdict == "approved"
+    ]
+
+
+def places_of(needs: Sequence[Need]) -> list[Need]:
+    """One place for each person that is needed, the steps in their order."""
+    return [need for need in sorted(needs, key=lambda need: need.step) for _ in range(need.count)]
+
+
+def assigned(
+    organisation: Organisation, needs: Sequence[Need], voices: Sequence[Voice], case: Case
+) -> list[Voice | None]:
+    """Which voice counts for which place; a voice whose owner is not entitled any more counts for none."""
+    options = {need: [voice for voice in voices if can_fill(organisation, voice.holder_id, need, case)
+                      and organisation.is_active(voice.person_id)]
+               for need in set(needs)}  # fmt: skip
+    return assign([options[need] for need in places_of(needs)])
+
+
+def open_needs(needs: Sequence[Need], filled: Sequence[Voice | None]) -> list[Need]:
+    """The needs of the current step that still miss somebody, once for each person that is missing."""
+    missing = [need for need, voice in zip(places_of(needs), filled, strict=True) if voice is None]
+    return [need for need in missing if need.step == missing[0].step]
+
+
+def can_fill(organisation: Organisation, person_id: str, need: Need, case: Case) -> bool:
+    """Whether the person may give the voice that this need asks for, now."""
+    if person_id in case.barred or not organisation.is_active(person_id):
+        return False
+    places = organisation.above(case.unit_id)
+    return any(
+        (grant.unit_id is None or grant.unit_id in places)
+        and grant.covers(case.request_type, case.points, case.now)
+        and (need.level is None or _reaches(organisation, grant, need.level))
+        for grant in organisation.check_grants_of.get(person_id, ())
+    ) and _narrowed(organisation, person_id, need, case)
+
+
+def _narrowed(organisation: Organisation, person_id: str, need: Need, case: Case) -> bool:
+    """The parts of a need that are about the person, not about the grant."""
+    if need.group is not None and need.group not in organisation.groups_of.get(person_id, ()):
+        return False
+    return not need.other_store or not _is_of_store(organisation, person_id, case)
+
+
+def _reaches(organisation: Organisation, grant: Grant, level: Level) -> bool:
+    """Whether the grant is at this level or above it."""
+    if grant.unit_id is None:
+        return True
+    unit = organisation.units.get(grant.unit_id)
+    kind = None if unit is None else unit.kind.value
+    return kind == level.value or (level is Level.STORE and kind in ("zone", "concept"))
+
+
+def store_of(organisation: Organisation, unit_id: int) -> int | None:
+    """The store of a till, the store itself; None for a zone or concept."""
+    unit = organisation.units.get(unit_id)
+    if unit is None:
+        return None
+    return unit.store_id if unit.kind.value == "till" else unit.unit_id if unit.kind.value == "store" else None
+
+
+def _is_of_store(organisation: Organisation, person_id: str, case: Case) -> bool:
+    """Whoever holds any grant at the very store or at one of its tills is of that store."""
+    store = store_of(organisation, case.unit_id)
+    return store is not None and any(
+        grant.unit_id is not None
+        and store_of(organisation, grant.unit_id) == store
+        and (grant.valid_from is None or grant.valid_from <= case.now)
+        and (grant.valid_until is None or case.now < grant.valid_until)
+        for grant in organisation.grants_of_person.get(person_id, ())
+    )
+
+
+def eligible(organisation: Organisation, need: Need, case: Case) -> list[str]:
+    """Everybody with a user of their own who could fill this need."""
+    return [
+        person_id
+        for person_id in candidates(organisation, case.unit_id)
+        if can_fill(organisation, person_id, need, case)
+    ]
+
+
+def candidates(organisation: Organisation, unit_id: int) -> Iterator[str]:
+    """Each person with a user and with any right to decide there, once."""
+    seen: set[str] = set()
+    for place in (None, *organisation.above(unit_id)):
+        for grant in organisation.check_grants_at.get(place, ()):
+            if grant.person_id not in seen and grant.person_id in organisation.people_with_user:
+                seen.add(grant.person_id)
+                yield grant.person_id
+
+
+def can_be_met(organisation: Organisation, needs: tuple[Need, ...], case: Case) -> bool:
+    """Whether enough different people other than the barred could ever fill all needs together.
+
+    What most requests of a place have in common is worked out once per snapshot: the grants that hold at any time
+    and for any amount. Only where these are not enough without the barred is everything looked at.
+    """
+    if not needs or any(need.count < 1 for need in needs):
+        return False
+    key = (case.unit_id, case.request_type, needs)
+    known = organisation.indispensable.get(key, _UNKNOWN)
+    if known is _UNKNOWN:
+        known = organisation.indispensable[key] = _indispensable(organisation, needs, case)
+    if known is not None and len(case.barred) == 1 and known.isdisjoint(case.barred):
+        return True
+    options = {need: eligible(organisation, need, case) for need in set(needs)}
+    return None not in assign([options[need] for need in places_of(needs)])
+
+
+_UNKNOWN: frozenset[str] | None = frozenset({"unknown"})
+
+
+def _indispensable(organisation: Organisation, needs: tuple[Need, ...], case: Case) -> frozenset[str] | None:
+    """Without whom the needs could not be met by unconditional grants; None when they cannot be met at all."""
+    options = {need: _unconditional(organisation, need, case) for need in set(needs)}
+    places = [options[need] for need in places_of(needs)]
+    filled = assign(places)
+    if None in filled:
+        return None
+    return frozenset(
+        person_id
+        for person_id in filled
+        if person_id is not None and None in assign([[each for each in place if each != person_id] for place in places])
+    )
+
+
+def _unconditional(organisation: Organisation, need: Need, case: Case) -> list[str]:
+    """Who can fill a need whatever the time and the amount are.
+
+    A grant at the store that begins or ends may turn somebody into one of that store: such people do not count.
+    """
+    places = organisation.above(case.unit_id)
+    found = []
+    for person_id in candidates(organisation, case.unit_id):
+        held = any(
+            (grant.unit_id is None or grant.unit_id in places)
+            and grant.points_max is None
+            and grant.valid_from is None
+            and grant.valid_until is None
+            and grant.request_type in (None, case.request_type)
+            and (need.level is None or _reaches(organisation, grant, need.level))
+            for grant in organisation.check_grants_of.get(person_id, ())
+        )
+        store = store_of(organisation, case.unit_id) if need.other_store else None
+        of_store = store is not None and any(
+            grant.unit_id is not None and store_of(organisation, grant.unit_id) == store
+            for grant in organisation.grants_of_person.get(person_id, ())
+        )
+        if held and not of_store and (need.group is None or need.group in organisation.groups_of.get(person_id, ())):
+            found.append(person_id)
+    return found

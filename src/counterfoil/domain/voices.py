@@ -1,0 +1,174 @@
+"""Who may give a voice on a request, with whose right, and whether the voices so far are an agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from counterfoil.domain import access, delegations, eligibility, endings
+from counterfoil.domain.access import Actor
+from counterfoil.domain.eligibility import Case, Voice
+from counterfoil.domain.organisations import Organisation
+from counterfoil.domain.points import MemberAccount
+from counterfoil.domain.policies import describe_need
+from counterfoil.domain.refusals import (
+    AlreadyVoted,
+    ChangedSinceShown,
+    InvalidPayload,
+    NotNeeded,
+    NotPermitted,
+    Refusal,
+    RequestNotFound,
+    WrongRequest,
+)
+from counterfoil.domain.requests import Decide, Decision, Request, concerned
+
+MESSAGE = "payload.AdminTask-Payload.actionMessage"
+
+
+def standing(organisation: Organisation, request: Request, actor: Actor, now: datetime) -> Refusal | None:
+    """None when the actor could decide this request now, else why not: what every list and view shows."""
+    case = case_of(organisation, request, None, now)
+    refused = _not_entitled(organisation, request, actor, case)
+    if refused is not None:
+        return refused
+    found = spoken(organisation, request, actor, None, case)
+    return found if isinstance(found, Refusal) else None
+
+
+def case_of(organisation: Organisation, request: Request, account: MemberAccount | None, now: datetime) -> Case:
+    """The request as far as it matters who may decide it."""
+    barred = concerned(organisation, account, request.identifier_kind, request.identifier_value, request.member_id)
+    return Case(request.unit_id, request.request_type, request.points, barred | {request.maker_person_id}, now)
+
+
+def _not_entitled(organisation: Organisation, request: Request, actor: Actor, case: Case) -> Refusal | None:
+    refused = access.may_decide(
+        organisation,
+        actor,
+        request.maker_person_id,
+        unit_id=request.unit_id,
+        request_type=request.request_type,
+        points=request.points,
+        now=case.now,
+        concerned=case.barred - {request.maker_person_id},
+    )
+    return refused or endings.already(request, case.now)
+
+
+def may_be_decided(organisation: Organisation, request: Request, command: Decide, case: Case) -> Refusal | None:
+    """None when this command may decide the request, whatever it says, else why not."""
+    if command.request_type not in (None, request.request_type):
+        return WrongRequest(
+            f"the request is of type {request.request_type}: send the decision to that URL", "requestId"
+        )
+    refused = _not_entitled(organisation, request, command.actor, case)
+    if refused is not None:
+        return refused
+    if command.digest_seen is not None and command.digest_seen != request.digest.hex():
+        return ChangedSinceShown("the request is not the one that was shown: load it again and decide then")
+    if request.requirement.comment and not command.message.strip():
+        path = MESSAGE if command.request_type is not None else "comment"
+        return InvalidPayload(f"{path} must say why: the policy asks for a comment on this request", path)
+    return _check_reason(organisation, request.request_type, command)
+
+
+def unknown_request(command: Decide) -> Refusal:
+    """The refusal of a decision on nothing."""
+    unknown = RequestNotFound if command.request_type is None else WrongRequest
+    return unknown("no request of this organisation has that requestId", "requestId")
+
+
+def reason_codes(organisation: Organisation, request_type: str) -> tuple[str, ...]:
+    """The codes that a rejection of this type may carry; none where the organisation has not declared any."""
+    return tuple(each.code for each in organisation.reason_codes if each.request_type in (None, request_type))
+
+
+def _check_reason(organisation: Organisation, request_type: str, command: Decide) -> Refusal | None:
+    if command.reason_code is None and not command.reason_needed:
+        return None
+    known = reason_codes(organisation, request_type)
+    if command.reason_code is None:
+        if not known and command.message:
+            return None  # without a list of codes the comment is the reason
+        wanted = f"reasonCode: one of {', '.join(known)}" if known else "a comment"
+        return InvalidPayload(f"a rejection needs {wanted}", "reasonCode" if known else "comment")
+    if command.reason_code not in known:
+        told = f"one of {', '.join(known)}" if known else "left out: the organisation declares none for this type"
+        return InvalidPayload(f"reasonCode must be {told}", "reasonCode")
+    return None
+
+
+def has_spoken(request: Request, actor: Actor) -> bool:
+    """Whether this person gave a voice before."""
+    return any(each.person_id == actor.person_id for each in request.decisions)
+
+
+def holders(
+    organisation: Organisation, request: Request, actor: Actor, wanted: str | None, case: Case
+) -> tuple[str, ...] | Refusal:
+    """Whose right this voice could use up. Whoever has given a voice, or had one given for them, has none left."""
+    person_id = actor.person_id or ""
+    used = delegations.used_up((each.person_id, each.on_behalf_of) for each in request.decisions)
+    if person_id in used:
+        given = next(each for each in request.decisions if person_id in (each.person_id, each.on_behalf_of))
+        who = "you have" if given.person_id == person_id else f"on your behalf {given.user_name} has"
+        return AlreadyVoted(f"{who} already decided this request: it waits for another checker", "requestId")
+    found = _holders(organisation, request, person_id, case)
+    if wanted is not None and wanted not in found:
+        return NotPermitted(f"{wanted} has delegated no right to you that covers this request", "onBehalfOf")
+    free = tuple(each for each in found if each not in used and wanted in (None, each))
+    if not free:
+        return AlreadyVoted(f"the right that {found[0]} delegated to you is used up for this request", "requestId")
+    return free
+
+
+def _holders(organisation: Organisation, request: Request, person_id: str, case: Case) -> tuple[str, ...]:
+    return access.holders(
+        organisation,
+        person_id,
+        request.maker_person_id,
+        unit_id=request.unit_id,
+        request_type=request.request_type,
+        points=request.points,
+        now=case.now,
+    )
+
+
+def spoken(
+    organisation: Organisation, request: Request, actor: Actor, wanted: str | None, case: Case
+) -> tuple[str, bool] | Refusal:
+    """With whose right the actor approves, and whether that is the last voice that is needed; or why it is of no use.
+
+    Voices that had lapsed may count again: then anybody who has given one may say so, and that completes it.
+    """
+    needs = request.requirement.needs
+    earlier = counted(organisation, request, request.decisions, case)
+    before = eligibility.assigned(organisation, needs, earlier, case)
+    if has_spoken(request, actor) and None not in before:
+        return actor.person_id or "", True
+    free = holders(organisation, request, actor, wanted, case)
+    if isinstance(free, Refusal):
+        return free
+    if None not in before:
+        return free[0], True
+    missing = eligibility.open_needs(needs, before)
+    reached = sum(place.step <= missing[0].step for place in eligibility.places_of(needs))
+    for holder in free:
+        voice = Voice(actor.person_id or "", holder)
+        after = eligibility.assigned(organisation, needs, [*earlier, voice], case)
+        if after[:reached].count(None) < before[:reached].count(None):
+            return holder, None not in after
+    told = " or ".join(dict.fromkeys(describe_need(replace(need, count=1)) for need in missing))
+    return NotNeeded(f"your voice is not needed now: the request waits for {told}")
+
+
+def counted(organisation: Organisation, request: Request, decisions: Iterable[Decision], case: Case) -> list[Voice]:
+    """The approvals that can count now: a lent right only as long as it is lent."""
+    return [
+        voice
+        for voice in eligibility.voices_of(decisions)
+        if voice.holder_id == voice.person_id
+        or voice.holder_id in _holders(organisation, request, voice.person_id, case)
+    ]

@@ -1,0 +1,120 @@
+"""Policies over HTTP: what a client of the contract sees of automatic approval, and our own reads about access."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.contract.shop import (
+    CHECKER,
+    CREATE,
+    OTHER_TILL,
+    SECOND,
+    TILL,
+    ZONE,
+    Shop,
+    assert_refused,
+    data_of,
+    decision,
+)
+
+ACCESS = "/counterfoil/v1/access"
+AUTO = {"perRequest": 100, "perMember": 100, "perMaker": 1000, "perDay": 1000}
+RULES = {
+    "rules": [
+        {"name": "small", "when": {"points": {"upTo": 100}}, "autoApprove": AUTO},
+        {"name": "rest", "require": [{"group": "finance"}, {"step": 2}], "commentAbove": 1},
+    ]
+}
+GROUPS = [{"id": "finance", "name": "Finance", "people": ["E-1002"]}]
+
+
+@pytest.fixture(scope="module")
+def shop(make_shop: Callable[..., Shop]) -> Shop:
+    shop = make_shop()
+    shop.content["policy"] = RULES
+    shop.content["groups"] = GROUPS
+    shop.apply()
+    return shop
+
+
+def test_what_is_approved_automatically_has_the_contract_s_four_keys(shop: Shop) -> None:
+    member = shop.member()
+    made = data_of(shop.submit(shop.body(member, points="100")))
+    assert made["state"] == "approved"
+    assert made["endTime"] is not None
+    assert list(made["details"]) == [
+        "IntouchAPITask-Payload", "ValidateMakerAccess_Output", "ValidatePayload_Output", "IntouchAPITask_Output",
+    ]  # fmt: skip
+    assert made["details"]["IntouchAPITask_Output"]["status"] == 200
+    assert shop.points(member) == (900, 0)
+    read = data_of(shop.get(made["requestId"]))
+    assert (read["state"], list(read["details"])) == ("approved", list(made["details"]))
+    assert_refused(shop.decide(made["requestId"]), 400, 2002)
+    again = data_of(shop.submit(shop.body(member, points="1")))  # more than a member may have in a day
+    assert (again["state"], again["endTime"]) == ("AdminTask", None)
+
+
+def test_the_same_key_is_answered_with_what_was_executed(shop: Shop) -> None:
+    body = shop.body(shop.member(), points="5")
+    first = shop.submit(body, Idempotency_Key="auto-1")
+    again = shop.submit(body, Idempotency_Key="auto-1")
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert data_of(again) == data_of(first)
+    assert data_of(again)["state"] == "approved"
+
+
+def test_the_steps_of_a_rule_and_its_comment(shop: Shop) -> None:
+    request_id = data_of(shop.submit(shop.body(shop.member(), points="101")))["requestId"]
+    assert_refused(shop.decide(request_id, by=SECOND), 403, 2001, "group finance")
+    silent = shop.http.put(CREATE, json=decision(request_id, message=" "), headers=shop.headers(CHECKER))
+    assert_refused(silent, 400, 2008, "payload.AdminTask-Payload.actionMessage")
+    first = data_of(shop.decide(request_id))
+    assert (first["state"], "AdminTask_Output" in first["details"]) == ("AdminTask", False)
+    assert data_of(shop.decide(request_id, by=SECOND))["state"] == "approved"
+
+
+def ask(shop: Shop, **query: object) -> Any:
+    return shop.http.get(ACCESS, params=query, headers=shop.headers())  # type: ignore[arg-type]
+
+
+def test_why_somebody_may_or_may_not(shop: Shop) -> None:
+    answer = ask(shop, person="E-1001", unit=TILL, type="points-redemption", points="12.5")
+    assert answer.status_code == 200, answer.text
+    make, check = answer.json()["data"]["rights"]
+    assert (make["right"], make["allowed"], make["others"]) == ("CanMakeRequest", True, ["E-1004"])
+    assert make["reasons"] == [f"CanMakeRequest at unit {ZONE}: covers it"]
+    assert (check["allowed"], check["others"]) == (False, ["E-1002", "E-1003", "E-1004"])
+    assert "has no grant of CanCheckRequest" in check["reasons"][0]
+    elsewhere = ask(shop, person="E-1001", unit=OTHER_TILL, type="POINTS-REDEMPTION").json()["data"]["rights"][0]
+    assert elsewhere["allowed"] is False
+    assert f"unit {OTHER_TILL} is not below it" in elsewhere["reasons"][0]
+
+
+@pytest.mark.parametrize(
+    ("query", "path"),
+    [
+        ({"unit": TILL, "type": "POINTS-REDEMPTION"}, "person"),
+        ({"person": "E-1001", "unit": "x", "type": "POINTS-REDEMPTION"}, "unit"),
+        ({"person": "E-1001", "unit": TILL, "type": "POINTS-REDEMPTION", "points": "-1"}, "points"),
+        ({"person": "E-1001", "unit": TILL, "type": "POINTS-REDEMPTION", "at": "tomorrow"}, "at"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_names_its_parameter(
+    shop: Shop, query: dict[str, object], path: str
+) -> None:
+    answer = ask(shop, **query)
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["path"] == path
+
+
+def test_what_an_auditor_looks_for(shop: Shop) -> None:
+    data = shop.http.get(f"{ACCESS}/report", headers=shop.headers()).json()["data"]
+    assert {"person": "E-1004", "unitIds": [ZONE]} in data["bothRights"]
+    assert data["withoutChecker"] == []
+
+
+def test_access_needs_a_caller(shop: Shop) -> None:
+    assert shop.http.get(ACCESS).status_code == 401
