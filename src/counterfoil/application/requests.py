@@ -17,7 +17,7 @@ from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payloads import points_text
 from counterfoil.domain.points import MemberAccount
 from counterfoil.domain.refusals import NotPermitted, Refusal
-from counterfoil.domain.requests import Decide, Decided, NeedsTillCheck, Request, Submit, Submitted
+from counterfoil.domain.requests import Decide, Decided, NeedsTillCheck, Request, State, Submit, Submitted
 from counterfoil.domain.seals import make_event
 from counterfoil.storage import requests
 from counterfoil.storage.accounts import Loaded
@@ -333,7 +333,7 @@ def _add_decided(organisation: Organisation, command: Decide, result: Decided, c
         make_event(
             request.request_id,
             command.decision_id,
-            request.state if request.ended_at else "voice",
+            "voice" if request.state is State.PENDING else request.state,
             decision.decided_at,
             command.salt,
             facts,

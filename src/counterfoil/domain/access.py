@@ -24,6 +24,7 @@ class Right(StrEnum):
     MAKE = "CanMakeRequest"
     CHECK = "CanCheckRequest"
     MOVE_DIRECTLY = "CanMovePointsDirectly"
+    SETTLE = "CanSettleIncident"
 
 
 class UnitKind(StrEnum):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -84,9 +84,11 @@ def decide(
         return _close(organisation, _ended(request, voices, State.REJECTED, now), decision, account, open_hold, now)
     if _valid_approvals(organisation, request, voices, now) < request.approvals_required:
         return Decided(replace(request, decisions=voices, version=request.version + 1), decision, account)
-    host = next((each for each in organisation.hosts if each.host_id == request.host_id), None)
-    if host is None or host.revision != request.host_revision or host.target != "ledger":
+    host = organisation.host(request.host_id)
+    if host is None or host.revision != request.host_revision:
         return ChangedSinceShown("the host entry was changed after submission: reject the request and submit it again")
+    if host.is_external:
+        return Decided(_approved(request, command, voices, now), decision, account)
     code = _till_code(organisation, request, command)
     if code is None:
         return NeedsTillCheck()
@@ -94,6 +96,23 @@ def decide(
         organisation, request, command, voices, account, open_hold,
         code=code, reference_used=reference_used, redemption_id=redemption_id, now=now,
     )  # fmt: skip
+
+
+def _approved(request: Request, command: Decide, voices: tuple[Decision, ...], now: datetime) -> Request:
+    """Approved, to be executed on an external host: by the deciding process at once, else by any executor."""
+    leased = command.lease_owner is not None
+    until = now + timedelta(seconds=command.lease_seconds) if leased else None
+    return replace(
+        request,
+        decisions=voices,
+        version=request.version + 1,
+        state=State.APPROVED,
+        decided_at=now,
+        due_at=until or now,
+        lease_owner=command.lease_owner,
+        lease_until=until,
+        fence=request.fence + leased,
+    )
 
 
 def _ended(

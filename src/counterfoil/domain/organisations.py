@@ -51,6 +51,8 @@ class Host:
 
     `private` allows addresses of private networks and loopback, `link_local` those of the link (among them
     the metadata services of clouds). `ca_pem`: the certificates to trust instead of the public ones.
+    `credential_sealed` replaces the Authorization of the payload. `absent_after_seconds`: after this quiet time a
+    look-up that finds nothing proves that a lost call had no effect; None: it never does.
     """
 
     host_id: str
@@ -64,6 +66,18 @@ class Host:
     private: bool = False
     link_local: bool = False
     ca_pem: str | None = None
+    credential_sealed: str | None = None
+    credential_mac: str | None = None
+    attempt_seconds: float = 20.0
+    overall_seconds: float = 900.0
+    absent_after_seconds: float | None = None
+    look_up: bool = True
+    concurrency: int = 16
+
+    @property
+    def is_external(self) -> bool:
+        """Whether requests are executed by calling it, not on the built-in ledger."""
+        return self.target == "external"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +120,16 @@ class Organisation:
     policy: Policy | None
     programme: Programme
     grants: Sequence[Grant]
+    incident_quorum: int = 1
     users_by_name: Mapping[str, User] = field(init=False)
     grants_of_person: Mapping[str, Sequence[Grant]] = field(init=False)
     check_grants_at: Mapping[int | None, Sequence[Grant]] = field(init=False)
     people_with_user: frozenset[str] = field(init=False)
     _above: dict[int, frozenset[int]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def host(self, host_id: str) -> Host | None:
+        """The entry of the host table with this id."""
+        return next((each for each in self.hosts if each.host_id == host_id), None)
 
     def above(self, unit_id: int) -> frozenset[int]:
         """The unit and every unit above it, worked out once per snapshot."""

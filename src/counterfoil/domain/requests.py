@@ -15,9 +15,7 @@ from uuid import UUID
 
 from counterfoil.domain import access, points
 from counterfoil.domain.access import Actor, Place
-from counterfoil.domain.intouch_answers import (
-    Outcome,
-)
+from counterfoil.domain.intouch_answers import Executed, Outcome
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payloads import TASK, Redemption, points_text
 from counterfoil.domain.points import Hold, Journal, MemberAccount
@@ -80,7 +78,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A maker's proposal under control. Points in thousandths; `payload` is the stored form."""
+    """A maker's proposal under control. Points in thousandths; `payload` is the stored form.
+
+    `outcome` is that of the built-in ledger, `executed` that of an external host. `due_at`: when an executor may
+    take it; `fence` rises with each one that does, so that a late one is told.
+    """
 
     request_id: UUID
     request_type: str
@@ -109,6 +111,16 @@ class Request:
     ended_at: datetime | None = None
     outcome: Outcome | None = None
     decisions: tuple[Decision, ...] = ()
+    due_at: datetime | None = None
+    lease_owner: str | None = None
+    lease_until: datetime | None = None
+    fence: int = 0
+    executed: Executed | None = None
+
+    @property
+    def reference(self) -> str:
+        """The key by which an external host knows the request: the maker's, else one of ours."""
+        return self.external_reference or f"CF-{self.request_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +147,10 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Decide:
-    """A decide call. `decision_id` is made once; `verdict` is approved or rejected."""
+    """A decide call. `decision_id` is made once; `verdict` is approved or rejected.
+
+    `lease_owner`: the process that executes the request on its external host as soon as it is approved.
+    """
 
     decision_id: UUID
     actor: Actor
@@ -150,6 +165,8 @@ class Decide:
     till_login: str = ""
     till_verified: bool | None = None
     digest_seen: str | None = None
+    lease_owner: str | None = None
+    lease_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +213,9 @@ def submit(
     refused = access.may_submit(organisation, command.actor, command.place, command.request_type, wanted, now)
     if refused is not None:
         return refused
+    host = organisation.host(command.host_id)
+    if host is not None and host.is_external:
+        return _submit_externally(organisation, command, digest, duplicate_of, now)
     change: points.Change | None = None
     if account is not None and duplicate_of is None:
         change = points.place_hold(account, command.request_id, wanted, now=now, days=organisation.programme.hold_days)
@@ -218,16 +238,31 @@ def submit(
     return Submitted(request, change.account, change.journals, change.holds)
 
 
+def _submit_externally(
+    organisation: Organisation, command: Submit, digest: bytes, duplicate_of: UUID | None, now: datetime
+) -> Submitted | Refusal:
+    """Accept a request for an external host: its members, points and credentials are not ours to judge."""
+    flags = [f"unit_mismatch:{field}" for field in command.place.mismatched]
+    if duplicate_of is not None:
+        flags.append("duplicate")
+    if organisation.profile == "strict" and command.place.mismatched:
+        return _mismatched(command.place.mismatched[0])
+    return Submitted(_pending(organisation, command, None, digest, duplicate_of, tuple(flags), now), None)
+
+
+def _mismatched(field: str) -> InvalidPayload:
+    return InvalidPayload(
+        f"entityInfo.{field} is not above the till or store that was sent: correct it or leave it out",
+        f"entityInfo.{field}",
+    )
+
+
 def _refused_strictly(
     command: Submit, account: MemberAccount | None, flags: list[str], now: datetime
 ) -> Refusal | None:
     """What `profile: contract` only tells the checker."""
     if command.place.mismatched:
-        field = command.place.mismatched[0]
-        return InvalidPayload(
-            f"entityInfo.{field} is not above the till or store that was sent: correct it or leave it out",
-            f"entityInfo.{field}",
-        )
+        return _mismatched(command.place.mismatched[0])
     if "unfunded" in flags:
         available = 0 if account is None else points.spendable(account, now)
         return InvalidPayload(

@@ -20,9 +20,10 @@ from counterfoil.storage.database import Tx
 
 _SQL = statements.load("changes.sql")
 _WIDTHS = {
-    "requests": 31, "changed_requests": 7, "decisions": 9, "holds": 5, "hold_lots": 3, "changed_holds": 2,
+    "requests": 31, "changed_requests": 11, "decisions": 9, "holds": 5, "hold_lots": 3, "changed_holds": 2,
     "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "freed_keys": 4, "events": 7,
-    "refusals": 7,
+    "refusals": 7, "reference_claims": 3, "freed_references": 3, "attempts": 7, "answered_attempts": 7, "look_ups": 7,
+    "incidents": 5, "settled_incidents": 3, "incident_voices": 9,
 }  # fmt: skip
 _REFERENCE = 4  # its column in a row of redemptions
 _PARAMETER = re.compile(r"\$((?!1\b)\d+)")  # all but $1, the organisation, which every block shares
@@ -47,6 +48,14 @@ class Changes:
     freed_keys: list[tuple[Any, ...]] = field(default_factory=list)
     events: list[tuple[Any, ...]] = field(default_factory=list)
     refusals: list[tuple[Any, ...]] = field(default_factory=list)
+    reference_claims: list[tuple[Any, ...]] = field(default_factory=list)
+    freed_references: list[tuple[Any, ...]] = field(default_factory=list)
+    attempts: list[tuple[Any, ...]] = field(default_factory=list)
+    answered_attempts: list[tuple[Any, ...]] = field(default_factory=list)
+    look_ups: list[tuple[Any, ...]] = field(default_factory=list)
+    incidents: list[tuple[Any, ...]] = field(default_factory=list)
+    settled_incidents: list[tuple[Any, ...]] = field(default_factory=list)
+    incident_voices: list[tuple[Any, ...]] = field(default_factory=list)
 
     def add_request(self, request: Request, command: Submit, requirement: bytes, policy_revision: int) -> None:
         """A request that was submitted."""
@@ -62,10 +71,12 @@ class Changes:
         ))  # fmt: skip
 
     def change_request(self, request: Request) -> None:
-        """A request whose state, version or outcome moved."""
+        """A request whose state, version, outcome or lease moved."""
+        facts = request.executed or request.outcome
         self.changed_requests.append((
             request.request_id, request.state, request.version, request.member_id, request.decided_at,
-            request.ended_at, None if request.outcome is None else _encode(request.outcome),
+            request.ended_at, None if facts is None else _encode(facts), request.due_at,
+            request.lease_owner, request.lease_until, request.fence,
         ))  # fmt: skip
 
     def add_decision(self, request: Request, decision: Decision) -> None:
@@ -139,6 +150,7 @@ async def write(tx: Tx, org_id: int, changes: Changes) -> None:
     """Write all changes of a batch; one round trip, none when there is nothing."""
     # Two batches with the same references wait for each other's unique index: in one order they never deadlock.
     changes.redemptions.sort(key=lambda row: row[_REFERENCE] or "")
+    changes.reference_claims.sort()
     touched = tuple(name for name in _WIDTHS if getattr(changes, name))
     if touched:
         columns = (column for name in touched for column in zip(*getattr(changes, name), strict=True))

@@ -32,6 +32,7 @@ class _Snapshot(msgspec.Struct):
     hosts: list[Host]
     policy: Policy | None
     programme: Programme | None
+    incident_quorum: int
 
 
 _snapshot = msgspec.json.Decoder(_Snapshot, strict=False)
@@ -62,6 +63,7 @@ async def find_organisation(tx: Tx, org_id: int) -> Organisation | None:
         policy=read.policy,
         programme=read.programme or _NO_PROGRAMME,
         grants=tuple(read.grants),
+        incident_quorum=read.incident_quorum,
     )
 
 

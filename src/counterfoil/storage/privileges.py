@@ -10,9 +10,13 @@ import re
 import asyncpg
 
 _ROLE = re.compile(r"[a-z_][a-z0-9_$-]{0,62}")
-_APPEND_ONLY = "event, decision, journal, posting, redemption, hold_lot"
-_CHANGED = "request, hold, member, lot, attempt, organisation, org_unit, person, app_user, credential"
-_REPLACED = "idempotency_key, outbox, access_grant, host, policy, programme, member_identifier, directory"
+_APPEND_ONLY = "event, decision, journal, posting, redemption, hold_lot, look_up, incident_voice"
+_CHANGED = (
+    "request, hold, member, lot, attempt, incident, restore_mark, organisation, org_unit, person, app_user, credential"
+)
+_REPLACED = (
+    "idempotency_key, outbox, access_grant, host, policy, programme, member_identifier, directory, reference_claim"
+)
 
 
 class UnusableRole(Exception):

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from counterfoil.domain.intouch_answers import Outcome
+from counterfoil.domain.intouch_answers import Executed, Outcome
 from counterfoil.domain.points import Hold, MemberAccount
 from counterfoil.domain.request_pages import ListQuery, Page, StoredRequest
 from counterfoil.domain.requests import FINAL, Decide, Decision, Request, State, Submit
@@ -23,6 +23,8 @@ _SQL = statements.load("requests.sql")
 _hold = msgspec.json.Decoder(Hold)
 _decisions = msgspec.json.Decoder(tuple[Decision, ...])
 _outcome = msgspec.json.Decoder(Outcome)
+_EXECUTED = b'{"by":'  # how the outcome of an external host begins
+_executed = msgspec.json.Decoder(Executed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ async def lock_for_decision(tx: Tx, org_id: int, commands: Sequence[Decide]) -> 
 
 def request_from_row(row: Any) -> Request:
     """A row of `request`, with its voices where the statement reads them."""
+    executed = row["outcome"] is not None and row["outcome"].startswith(_EXECUTED)
     return Request(
         request_id=row["request_id"],
         request_type=row["request_type"],
@@ -141,8 +144,13 @@ def request_from_row(row: Any) -> Request:
         duplicate_of=row["duplicate_of"],
         decided_at=row["decided_at"],
         ended_at=row["ended_at"],
-        outcome=None if row["outcome"] is None else _outcome.decode(row["outcome"]),
+        outcome=None if executed or row["outcome"] is None else _outcome.decode(row["outcome"]),
         decisions=() if row["decisions"] is None else _decisions.decode(row["decisions"]),
+        due_at=row["due_at"],
+        lease_owner=row["lease_owner"],
+        lease_until=row["lease_until"],
+        fence=row["fence"],
+        executed=_executed.decode(row["outcome"]) if executed else None,
     )
 
 
