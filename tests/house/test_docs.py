@@ -24,7 +24,7 @@ from cyclopts import App
 from prometheus_client import CollectorRegistry
 
 from counterfoil import telemetry
-from counterfoil.application import organisation_files
+from counterfoil.application import host_entries, organisation_files
 from counterfoil.cli import demo
 from counterfoil.cli.main import app
 from counterfoil.domain.access import UnitKind
@@ -264,7 +264,7 @@ def test_every_field_of_an_organisation_file() -> None:
         "people": {*organisation_files.PERSON, *organisation_files.USER},
         "credentials": {*organisation_files.CREDENTIAL},
         "grants": {*organisation_files.GRANT},
-        "hosts": {*organisation_files.HOST},
+        "hosts": {*host_entries.HOST},
         "policy": {*organisation_files.POLICY},
         "programme": {*organisation_files.PROGRAMME},
         "members": {*organisation_files.MEMBER, *organisation_files.LOT},

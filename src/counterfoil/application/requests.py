@@ -154,16 +154,16 @@ def _submit_one(
         if file.key_digest == command.idempotency_digest:
             return Replayed(file.key_request_id)
         return KeyConflict(file.key_request_id)
-    account = ledger.account(file.account)
     place = (command.host_id, command.redemption.external_reference or "")
-    result = rules.submit(
-        organisation,
-        command,
-        account,
-        digest=request_digest(command, organisation),
-        duplicate_of=file.duplicate_of or references.get(place),
-        now=loaded.now,
-    )
+    digest, duplicate_of = request_digest(command, organisation), file.duplicate_of or references.get(place)
+    host = organisation.host(command.host_id)
+    if host is not None and host.is_external:
+        result = rules.submit_externally(
+            organisation, command, digest=digest, duplicate_of=duplicate_of, now=loaded.now
+        )
+    else:
+        account = ledger.account(file.account)
+        result = rules.submit(organisation, command, account, digest=digest, duplicate_of=duplicate_of, now=loaded.now)
     if isinstance(result, Refusal):
         if isinstance(result, NotPermitted):
             _add_refused(changes, command.request_id, command.request_id, "submission_refused", command.actor,

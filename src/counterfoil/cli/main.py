@@ -22,6 +22,7 @@ app = App(
     version=lambda: version("counterfoil"),
 )
 app.command("counterfoil.cli.serve:serve", name="serve", help="Serve the API until Ctrl-C or SIGTERM.")
+app.command("counterfoil.cli.execute:execute", name="execute", help="Execute approved requests on external hosts.")
 app.command("counterfoil.cli.migrate:migrate", name="migrate", help="Bring the database to the schema of this program.")
 app.command("counterfoil.cli.keys:keys", name="keys", help="The keys that seal stored credentials and sign tokens.")
 app.command("counterfoil.cli.org:org", name="org", help="Describe an organisation in a file and apply the file.")

@@ -7,10 +7,10 @@ lost leaves the request unknown: it is looked up, repeated where a repeat is har
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from counterfoil.domain.attempts import REPEATS, Judgement, LookUpBy, Verdict, next_attempt_after
@@ -21,6 +21,7 @@ from counterfoil.domain.requests import Request, State
 OPEN: Final = frozenset({State.APPROVED, State.UNKNOWN})
 LOOK_UP_SECONDS_MAX: Final = 300.0
 HELD_REFERENCE_SECONDS: Final = 10.0
+_EVIDENCE: Final = ("redemption_id", "points_redeemed", "external_reference_number")
 _NOT_ANSWERED: Final = frozenset({Verdict.UNKNOWN, Verdict.ALREADY_DONE})
 
 
@@ -190,16 +191,22 @@ def settle_attempt(
     if verdict is Verdict.RETRY:
         wait = next_attempt_after(number, judgement, jitter=jitter, first_seconds=pace.retry_seconds)
         return Moved(_rest(request, now + timedelta(seconds=wait)))
-    request = _to(request, State.UNKNOWN)
+    wait = next_attempt_after(number, judgement, jitter=jitter, first_seconds=pace.look_up_seconds)
+    return _doubt(_to(request, State.UNKNOWN), host, judgement, executed, now, wait)
+
+
+def _doubt(
+    request: Request, host: Host | None, judgement: Judgement, executed: Executed | None, now: datetime, wait: float
+) -> Moved:
+    """Nobody knows what became of the call: look it up, at once where it seems to be done already."""
     if judgement.needs_person:
         return _stuck(request, "needs_person", f"the answer needs a person to judge it: {judgement.message}")
     if host is None or _look_up_by(request, host) is LookUpBy.NOTHING:
         return _stuck(request, "no_look_up", "the answer was lost, and this type of request cannot be looked up")
-    if verdict is Verdict.ALREADY_DONE:
+    if judgement.verdict is Verdict.ALREADY_DONE:
         if _look_up_by(request, host) is LookUpBy.REPEAT and executed is not None:
             return Moved(_end(request, replace(executed, by="repeat", succeeded=True), now))
         return Moved(request, again=True)
-    wait = next_attempt_after(number, judgement, jitter=jitter, first_seconds=pace.look_up_seconds)
     return Moved(_rest(request, now + timedelta(seconds=wait)))
 
 
@@ -280,8 +287,13 @@ def _told_body(request: Request, code: int, message: str, *, succeeded: bool) ->
     return json.dumps({"response": {"status": whole, "responses": {"points": item}}})
 
 
+def stuck(request: Request, trouble: Trouble) -> Moved:
+    """An incident: executors leave the request alone until people have settled it."""
+    return Moved(_rest(request, None), trouble=trouble)
+
+
 def _stuck(request: Request, kind: str, message: str) -> Moved:
-    return Moved(_rest(request, None), trouble=Trouble(kind, message))
+    return stuck(request, Trouble(kind, message))
 
 
 def _to(request: Request, state: State) -> Request:
@@ -297,6 +309,16 @@ def _rest(request: Request, due_at: datetime | None) -> Request:
 def _end(request: Request, executed: Executed, now: datetime) -> Request:
     state = State.SUCCEEDED if executed.succeeded else State.FAILED
     return replace(_rest(_to(request, state), None), ended_at=now, executed=executed)
+
+
+def found(request: Request, evidence: Mapping[str, Any]) -> Executed:
+    """The answer that a look-up has found instead: success, and what was read of it."""
+    body = json.loads(_told_body(request, 800, "Points Redeemed", succeeded=True))
+    if REPEATS[request.request_type].family == "v1.1":
+        kept = {name: evidence[name] for name in _EVIDENCE if name in evidence}
+        body["response"]["responses"]["points"] = kept | body["response"]["responses"]["points"]
+    text = json.dumps(body, default=str)
+    return Executed("look-up", True, 200, {}, text, request.reference, 800, "found by a look-up")  # noqa: FBT003
 
 
 def end_by_people(request: Request, *, succeeded: bool, now: datetime) -> Request:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from hashlib import sha256
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
 from counterfoil.domain import member_entries
@@ -86,10 +88,16 @@ class Line:
     text: str
 
 
-def difference(file: OrganisationFile, current: Current, new_hashes: Mapping[str, str]) -> Difference:
+def difference(
+    file: OrganisationFile,
+    current: Current,
+    new_hashes: Mapping[str, str],
+    sealed: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+) -> Difference:
     """Compare a file that has no problems with what is there.
 
-    `new_hashes` has the hash of each password that is new or another than the stored one, by place.
+    `new_hashes` has the hash of each password that is new or another than the stored one, by place; `sealed` the
+    own credential of each host that has one, with the digest to compare it by.
     """
     version = current.version + 1
     units = {str(unit.unit_id): unit for unit in file.units.values()}
@@ -115,7 +123,7 @@ def difference(file: OrganisationFile, current: Current, new_hashes: Mapping[str
         users=_compare("user", _users(file, current, new_hashes)),
         credentials=_compare("credential", _credentials(file, current, new_hashes)),
         grants=_grants(file, current),
-        hosts=_hosts(file, current, version),
+        hosts=_hosts(file, current, version, sealed),
         policy=_compare("policy", {f"revision {policy.revision}": (known_policy, policy)}),
         programme=_compare(
             "programme",
@@ -166,10 +174,19 @@ def _grants(file: OrganisationFile, current: Current) -> tuple[Change[Grant], ..
     return (*gone, *new)
 
 
-def _hosts(file: OrganisationFile, current: Current, version: int) -> tuple[Change[Host], ...]:
+def _hosts(
+    file: OrganisationFile, current: Current, version: int, sealed: Mapping[str, tuple[str, str]]
+) -> tuple[Change[Host], ...]:
     if file.hosts is None:
         return ()
-    wanted = {host.host_id: host for host in file.hosts.values()}
+    wanted = {}
+    for path, host in file.hosts.items():
+        known = current.hosts.get(host.host_id)
+        own = sealed.get(path)
+        if path in file.host_credentials and known is not None and (own is None or own[1] == known.credential_mac):
+            # The same credential, or none was typed: what is sealed already stays.
+            own = (known.credential_sealed or "", known.credential_mac or "") if known.credential_mac else None
+        wanted[host.host_id] = replace(host, credential_sealed=own[0], credential_mac=own[1]) if own else host
     changes = [Change("host", key, host, None) for key, host in current.hosts.items() if key not in wanted]
     for key, host in wanted.items():
         known = current.hosts.get(key)
@@ -239,6 +256,11 @@ def _address(host: Host) -> str:
     return f"{host.scheme}://{host.pattern}" + ("" if is_default else f":{host.port}")
 
 
+def _fingerprint(text: str | None) -> str | None:
+    """Enough to see that it is another one, and not what it is."""
+    return None if text is None else f"set ({sha256(text.encode()).hexdigest()[:8]})"
+
+
 _FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
     OrganisationSettings: (
         ("name", attrgetter("name")),
@@ -248,6 +270,7 @@ _FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
         ("profile", attrgetter("profile")),
         ("control", attrgetter("control")),
         ("echoCredentials", attrgetter("echo_credentials")),
+        ("incidentQuorum", attrgetter("incident_quorum")),
     ),
     OrgUnit: (
         ("name", attrgetter("name")),
@@ -275,6 +298,17 @@ _FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
     Host: (
         ("url", _address),
         ("target", attrgetter("target")),
+        ("baseUrl", attrgetter("base_url")),
+        ("plainHttp", lambda host: host.plain_http or None),
+        ("private", lambda host: host.private or None),
+        ("linkLocal", lambda host: host.link_local or None),
+        ("caBundle", lambda host: _fingerprint(host.ca_pem)),
+        ("authorization", lambda host: _fingerprint(host.credential_mac)),
+        ("attemptSeconds", lambda host: host.attempt_seconds if host.is_external else None),
+        ("overallSeconds", lambda host: host.overall_seconds if host.is_external else None),
+        ("absentAfterSeconds", attrgetter("absent_after_seconds")),
+        ("lookUp", lambda host: host.look_up if host.is_external else None),
+        ("concurrency", lambda host: host.concurrency if host.is_external else None),
     ),
     Policy: (("approvals", attrgetter("approvals_required")),),
     Programme: (

@@ -45,6 +45,7 @@ class OrganisationSettings:
     profile: str
     control: str
     echo_credentials: str
+    incident_quorum: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class OrganisationFile:
     passwords: Mapping[str, Password] = field(default_factory=dict)
     grants: Mapping[str, Grant] | None = None
     hosts: Mapping[str, Host] | None = None
+    host_credentials: Mapping[str, Password] = field(default_factory=dict)
     approvals: int | None = None
     programme: Programme | None = None
     members: Mapping[str, MemberEntry] = field(default_factory=dict)

@@ -213,9 +213,6 @@ def submit(
     refused = access.may_submit(organisation, command.actor, command.place, command.request_type, wanted, now)
     if refused is not None:
         return refused
-    host = organisation.host(command.host_id)
-    if host is not None and host.is_external:
-        return _submit_externally(organisation, command, digest, duplicate_of, now)
     change: points.Change | None = None
     if account is not None and duplicate_of is None:
         change = points.place_hold(account, command.request_id, wanted, now=now, days=organisation.programme.hold_days)
@@ -238,10 +235,14 @@ def submit(
     return Submitted(request, change.account, change.journals, change.holds)
 
 
-def _submit_externally(
-    organisation: Organisation, command: Submit, digest: bytes, duplicate_of: UUID | None, now: datetime
+def submit_externally(
+    organisation: Organisation, command: Submit, *, digest: bytes, duplicate_of: UUID | None, now: datetime
 ) -> Submitted | Refusal:
     """Accept a request for an external host: its members, points and credentials are not ours to judge."""
+    wanted = command.redemption.points
+    refused = access.may_submit(organisation, command.actor, command.place, command.request_type, wanted, now)
+    if refused is not None:
+        return refused
     flags = [f"unit_mismatch:{field}" for field in command.place.mismatched]
     if duplicate_of is not None:
         flags.append("duplicate")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -15,13 +16,12 @@ from counterfoil import telemetry
 from counterfoil.application import operations, points, requests
 from counterfoil.application.callers import Callers
 from counterfoil.application.group_commit import GroupCommit, Limits
-from counterfoil.application.keys import KeysUnusable, load_keys
-from counterfoil.application.organisations import Organisations
+from counterfoil.application.keys import Keyring, KeysUnusable, load_keys
+from counterfoil.application.organisations import Organisations, Verb, with_snapshot
 from counterfoil.application.passwords import Passwords
 from counterfoil.application.throttle import Throttle
 from counterfoil.application.tokens import Tokens
 from counterfoil.domain import refusals as no
-from counterfoil.domain.organisations import Organisation
 from counterfoil.http import (
     described,
     health,
@@ -34,14 +34,17 @@ from counterfoil.http import (
     wire,
 )
 from counterfoil.http.edge import Edge
-from counterfoil.http.routing import Context, Endpoint, Router
+from counterfoil.http.routing import Context, Endpoint, Executions, Router
 from counterfoil.settings import Settings, WrongSetting
-from counterfoil.storage.database import Pool, Tx, open_pool
+from counterfoil.storage.database import Pool, open_pool
 
 C = TypeVar("C")
 R = TypeVar("R")
-Verb: TypeAlias = Callable[[Tx, Organisation, Sequence[C]], Awaitable[Sequence[R]]]
 
+# An executor is made by who may know the room (`cli`): http and executor do not import each other.
+StartExecutor: TypeAlias = Callable[
+    [Pool, Organisations, Keyring, Limits, telemetry.Telemetry], AbstractAsyncContextManager[Executions]
+]
 PROBE_SECONDS = 1.0
 WORKFLOW = "/api_gateway/v2/request-workflow"
 OWN = "/counterfoil/v1"
@@ -116,14 +119,17 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 )  # fmt: skip
 
 
-def create_app(settings: Settings) -> ASGIApp:
-    """The ASGI application of one worker. It opens its pool and queues at start-up, not here."""
+def create_app(settings: Settings, start_executor: StartExecutor | None = None) -> ASGIApp:
+    """The ASGI application of one worker. It opens its pool and queues at start-up, not here.
+
+    `start_executor` gives the process an executor for external hosts.
+    """
     observer = telemetry.Telemetry()
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         try:
-            async with open_context(settings, observer) as context:
+            async with open_context(settings, observer, start_executor) as context:
                 edge.context = context
                 yield
         except (KeysUnusable, WrongSetting) as error:
@@ -142,7 +148,9 @@ def create_app(settings: Settings) -> ASGIApp:
 
 
 @asynccontextmanager
-async def open_context(settings: Settings, observer: telemetry.Telemetry) -> AsyncIterator[Context]:
+async def open_context(
+    settings: Settings, observer: telemetry.Telemetry, start_executor: StartExecutor | None = None
+) -> AsyncIterator[Context]:
     """Open the pool and the queues; afterwards answer what is queued, then close them."""
     if settings.database_url is None:
         raise WrongSetting("DATABASE_URL is not set: `counterfoil serve` starts the embedded database")
@@ -155,7 +163,7 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
     )
 
     def queue(verb: str, run: Verb[C, R]) -> GroupCommit[C, R]:
-        return GroupCommit(verb, pool, _in_organisation(organisations, run), limits, observer)
+        return GroupCommit(verb, pool, with_snapshot(organisations, run), limits, observer)
 
     context = Context(
         pool=pool,
@@ -167,10 +175,15 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
         redemptions=queue("redeem", points.redeem_points),
         probes=operations.Probes(pool),
         render_metrics=partial(telemetry.render_metrics, observer.registry),
+        decide_seconds_max=settings.decide_seconds_max,
     )
     probe = asyncio.create_task(_probe_pool(pool, observer))
     try:
-        yield context
+        if start_executor is None:
+            yield context
+        else:
+            async with start_executor(pool, organisations, keyring, limits, observer) as executions:
+                yield replace(context, executions=executions)
     finally:
         probe.cancel()
         for each in (context.submissions, context.decisions, context.redemptions):
@@ -185,17 +198,3 @@ async def _probe_pool(pool: Pool, observer: telemetry.Telemetry) -> None:
         waited = await operations.seconds_until_free(pool)
         if waited is not None:
             observer.pool_wait(waited)
-
-
-def _in_organisation(
-    organisations: Organisations, run: Verb[C, R]
-) -> Callable[[Tx, int, Sequence[C]], Awaitable[Sequence[R]]]:
-    """Give the verb the snapshot; it compares its version with the database's under lock."""
-
-    async def run_with_snapshot(tx: Tx, org_id: int, commands: Sequence[C]) -> Sequence[R]:
-        organisation = await organisations.current_within(tx, org_id)
-        if organisation is None:
-            raise AssertionError(f"organisation {org_id} went away under its callers (this is a bug)")
-        return await run(tx, organisation, commands)
-
-    return run_with_snapshot

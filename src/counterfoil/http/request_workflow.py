@@ -31,6 +31,7 @@ from counterfoil.domain.request_pages import StoredRequest
 from counterfoil.domain.requests import Decide, NeedsTillCheck, Request, Submit
 from counterfoil.http import wire
 from counterfoil.http.authentication import verify_till
+from counterfoil.http.execution import executed
 from counterfoil.http.freshness import answer_fresh
 from counterfoil.http.routing import Answer, Call, Context
 
@@ -86,7 +87,7 @@ async def _prepare(
     macs = {name: keyring.mac(value) for name, value in secret.items()}
     content_digest = sha256(payload + b"".join(name.encode() + mac for name, mac in macs.items())).digest()
     entity_info = wire.encode(sent)
-    till = await verify_till(context, organisation, actor, authorization)
+    till = None if host.is_external else await verify_till(context, organisation, actor, authorization)
     key = _idempotency_key(call)
     command = Submit(
         request_id=request_id,
@@ -232,6 +233,8 @@ async def decide(context: Context, call: Call) -> Answer:
             redemption_ids=redemption_ids,
             salt=ids.salt(),
             digest_seen=_digest_seen(call),
+            lease_owner=context.executions.owner if context.executions else None,
+            lease_seconds=context.executions.lease_seconds if context.executions else 0.0,
         )
         outcome = await context.decisions.submit(organisation.org_id, command)
         if isinstance(outcome, NeedsTillCheck):
@@ -240,7 +243,7 @@ async def decide(context: Context, call: Call) -> Answer:
             outcome = await context.decisions.submit(organisation.org_id, command)
         match outcome:
             case Request():
-                return await _shown(context, organisation, outcome)
+                return await _shown(context, organisation, await executed(context, organisation.org_id, outcome))
             case Refusal():
                 raise outcome
             case Stale():

@@ -89,10 +89,16 @@ def _execution(row: Any) -> Execution:
         look_ups=row["look_ups"],
         look_ups_of_last=row["look_ups_of_last"],
         has_incident=row["incident_id"] is not None,
-        holder=row["holder"],
-        holder_succeeded=row["holder_succeeded"],
         sealed_headers=row["sealed_headers"],
     )
+
+
+async def list_holders(
+    tx: Tx, org_id: int, claims: Sequence[tuple[str, str]]
+) -> Mapping[tuple[str, str], tuple[UUID, bool]]:
+    """Who has claimed these references (host, reference), and whether that request has succeeded."""
+    rows = await tx.fetch(_SQL["list_holders"], org_id, *zip(*claims, strict=True))
+    return {(row["host_id"], row["reference"]): (row["request_id"], row["succeeded"]) for row in rows}
 
 
 async def oldest_open(tx: Tx, org_id: int) -> Oldest:

@@ -44,7 +44,7 @@ ORDER BY r.request_id FOR NO KEY UPDATE
 SELECT r.*, o.version AS organisation_version, clock_timestamp() AS now,
     voices.document AS decisions, tries.document AS attempts,
     searches.n AS look_ups, searches.of_last AS look_ups_of_last,
-    i.incident_id, h.request_id AS holder, coalesce(holding.state = 'succeeded', false) AS holder_succeeded
+    i.incident_id
 FROM request r
 JOIN organisation o ON o.org_id = r.org_id
 LEFT JOIN LATERAL (
@@ -66,10 +66,14 @@ LEFT JOIN LATERAL (
     FROM decision d WHERE d.org_id = r.org_id AND d.request_id = r.request_id
 ) voices ON true
 LEFT JOIN incident i ON i.org_id = r.org_id AND i.request_id = r.request_id AND i.settled_at IS NULL
-LEFT JOIN reference_claim h ON h.org_id = r.org_id AND h.host_id = r.host_id
-    AND h.reference = coalesce(r.external_reference, 'CF-' || r.request_id::text)
-LEFT JOIN request holding ON holding.org_id = h.org_id AND holding.request_id = h.request_id
 WHERE r.org_id = $1 AND r.request_id = ANY ($2::uuid[])
+
+-- name: list_holders
+-- Which requests have claimed these references, and whether they have succeeded.
+SELECT h.host_id, h.reference, h.request_id, r.state = 'succeeded' AS succeeded
+FROM unnest($2::text[], $3::text[]) AS a (host_id, reference)
+JOIN reference_claim h ON h.org_id = $1 AND h.host_id = a.host_id AND h.reference = a.reference
+JOIN request r ON r.org_id = h.org_id AND r.request_id = h.request_id
 
 -- name: list_attempts
 -- The attempts of one request, and the organisation's version to judge the reader by.
