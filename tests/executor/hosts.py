@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-OK, FAULTS = "ok", (
-    "cut_before", "cut_after", "500_before", "500_after", "503", "521", "garbage_after", "slow_after", "refuse",
-)  # fmt: skip
+OK = "ok"
+FAULTS = ("cut_before", "cut_after", "500_before", "500_after", "503", "521", "garbage_after", "slow_after")
 
 
 @dataclass
@@ -72,44 +71,43 @@ class IntouchHost:
         writer.close()
 
     async def _answer(self, received: Received, writer: asyncio.StreamWriter) -> bool:
+        """Whether the connection stays open."""
         if received.method == "GET":
-            if self.look_ups != "ok":
-                return _write(writer, 500, {"broken": True})
-            asked = parse_qs(urlsplit(received.target).query)["external_reference_number"][0]
-            rows = [row for row in self.rows if row["external_reference_number"] == asked]
-            status = {"success": True, "code": 200, "message": "ok"}
-            return _write(
-                writer, 200, {"response": {"status": status, "customer": {"redemptions": {"points": {"point": rows}}}}}
-            )
+            return self._look_up(received, writer)
         fault = self.choose(received)
         if fault == "cut_before":
             return False
-        if fault == "500_before":
-            return _write(writer, 500, {"oops": 1})
-        if fault == "503":
-            return _write(writer, 503, {}, "Retry-After: 0")
-        if fault == "521":
-            return _write(writer, 200, _item(False, 521, "Customer is locked"))
-        if fault.isdigit():
-            return _write(writer, int(fault), {"response": {"status": {"success": "false", "code": int(fault)}}})
-        answer = self._redeem(json.loads(received.body)["root"]["redeem"])
-        if fault == "cut_after":
-            return False
-        if fault == "500_after":
-            return _write(writer, 500, {"oops": 1})
-        if fault == "garbage_after":
-            return _write(writer, 200, b"<html>what")
-        if fault == "slow_after":
-            await asyncio.sleep(self.slow_seconds)
+        if fault in BEFORE:
+            status, body, *headers = BEFORE[fault]
+            return _write(writer, status, body, *headers)
+        answer: object = self._redeem(json.loads(received.body)["root"]["redeem"])
+        match fault:
+            case "cut_after":
+                return False
+            case "500_after":
+                return _write(writer, 500, {"oops": 1})
+            case "garbage_after":
+                return _write(writer, 200, b"<html>what")
+            case "slow_after":
+                await asyncio.sleep(self.slow_seconds)
         return _write(writer, 200, answer)
+
+    def _look_up(self, received: Received, writer: asyncio.StreamWriter) -> bool:
+        if self.look_ups != "ok":
+            return _write(writer, 500, {"broken": True})
+        asked = parse_qs(urlsplit(received.target).query)["external_reference_number"][0]
+        rows = [row for row in self.rows if row["external_reference_number"] == asked]
+        status = {"success": True, "code": 200, "message": "ok"}
+        points = {"customer": {"redemptions": {"points": {"point": rows}}}}
+        return _write(writer, 200, {"response": {"status": status, **points}})
 
     def _redeem(self, item: dict[str, Any]) -> dict[str, Any]:
         reference = item["external_reference_number"]
         points = int(item["points_redeemed"])
         if any(row["external_reference_number"] == reference for row in self.rows):
-            return _item(False, 744, "Reference number already exists")
+            return _item(744, "Reference number already exists")
         if points > self.balance:
-            return _item(False, 818, "Current points are less than points requested for redemption")
+            return _item(818, "Current points are less than points requested for redemption")
         self.effects[reference] += 1
         row = {
             "redemption_id": f"r{len(self.rows):05d}",
@@ -117,15 +115,25 @@ class IntouchHost:
             "points_redeemed": points,
         }
         self.rows.append(row)
-        return _item(True, 800, "Points Redeemed", redemption_id=row["redemption_id"], points_redeemed=str(points))
+        return _item(800, "Points Redeemed", redemption_id=row["redemption_id"], points_redeemed=str(points))
 
 
-def _item(good: bool, code: int, message: str, **facts: Any) -> dict[str, Any]:  # noqa: FBT001
+def _item(code: int, message: str, **facts: Any) -> dict[str, Any]:
+    good = code == 800
     status = {"success": "true", "code": 200, "message": "Success"}
     if not good:
         status = {"success": "false", "code": 500, "message": "All requests have failed due to errors"}
     item = facts | {"item_status": {"success": "true" if good else "false", "code": code, "message": message}}
     return {"response": {"status": status, "responses": {"points": item}}}
+
+
+BEFORE: dict[str, Any] = {
+    "500_before": (500, {"oops": 1}),
+    "503": (503, {}, "Retry-After: 0"),
+    "521": (200, _item(521, "Customer is locked")),
+    "401": (401, {"response": {"status": {"success": "true", "code": "401", "message": "Unauthorized"}}}),
+    "400": (400, {"response": {"status": {"success": "false", "code": 400, "message": "Bad"}}}),
+}
 
 
 def _write(writer: asyncio.StreamWriter, status: int, body: object, *headers: str) -> bool:

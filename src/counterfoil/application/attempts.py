@@ -109,7 +109,7 @@ async def begin_attempts(tx: Tx, organisation: Organisation, commands: Sequence[
     if loaded is None:
         return [None for _ in commands]
     organisation = await _fresh(tx, organisation, loaded.organisation_version)
-    claims = {each: _claim_of(found.request) for each, found in loaded.executions.items()}
+    claims = {each: claim_of(found.request) for each, found in loaded.executions.items()}
     holders = await attempts.list_holders(tx, organisation.org_id, list(claims.values()))
     paused = await restores.why_paused(tx)
     batch = _Batch(organisation, loaded.now, Changes())
@@ -141,7 +141,8 @@ async def _fresh(tx: Tx, organisation: Organisation, version: int) -> Organisati
     return found
 
 
-def _claim_of(request: Request) -> tuple[str, str]:
+def claim_of(request: Request) -> tuple[str, str]:
+    """The host and the reference that the request claims there."""
     reference = sent_reference(request.request_id, request.request_type, request.payload)
     return request.host_id, reference or f"CF-{request.request_id}"
 
@@ -156,7 +157,7 @@ def _begin_one(execution: Execution, command: Begin, batch: _Batch) -> Work:
         if isinstance(digest, Refusal):
             moved = rules.stuck(moved.request, Trouble("cannot_be_called", digest.message))
         else:
-            host_id, reference = _claim_of(request)
+            host_id, reference = claim_of(request)
             batch.changes.attempts.append(
                 (request.request_id, step.number, command.fence, host_id, reference, digest, command.owner)
             )
@@ -283,7 +284,7 @@ class _Batch:
             facts = {"incident": str(incident_id), "reason": trouble.kind}
             self._add_event(incident_id, "incident_opened", before, after, command.salt, facts)
         if after.state is State.FAILED:
-            self.changes.freed_references.append((*_claim_of(after), after.request_id))
+            self.changes.freed_references.append((*claim_of(after), after.request_id))
 
     def _add_event(
         self, event_id: UUID, kind: str, before: Request, after: Request, salt: bytes, facts: Mapping[str, Any]

@@ -16,6 +16,7 @@ from counterfoil import telemetry
 from counterfoil.application import operations, points, requests
 from counterfoil.application.callers import Callers
 from counterfoil.application.group_commit import GroupCommit, Limits
+from counterfoil.application.incidents import settle_incidents
 from counterfoil.application.keys import Keyring, KeysUnusable, load_keys
 from counterfoil.application.organisations import Organisations, Verb, with_snapshot
 from counterfoil.application.passwords import Passwords
@@ -25,6 +26,7 @@ from counterfoil.domain import refusals as no
 from counterfoil.http import (
     described,
     health,
+    incidents,
     openapi,
     points_v1,
     points_v2,
@@ -105,6 +107,29 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         organisation_header="optional",
     ),
     Endpoint(
+        method="GET", path=f"{OWN}/requests/{{request_id}}/attempts", handler=incidents.list_attempts,
+        family="own", summary="The calls and look-ups of a request at its external host",
+        response=incidents.AttemptsAnswer, refusals=(no.RequestNotFound,), parameters=(described.REQUEST_ID,),
+        callers="person", organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/incidents", handler=incidents.list_page, family="own",
+        summary="What no machine can clear up, the oldest first", response=incidents.IncidentList,
+        parameters=described.INCIDENT_FILTERS, callers="person", organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/incidents/{{incident_id}}", handler=incidents.get_one, family="own",
+        summary="An incident with all its evidence", response=incidents.IncidentAnswer,
+        refusals=(no.RequestNotFound,), parameters=(described.INCIDENT_ID,), callers="person",
+        organisation_header="optional",
+    ),
+    Endpoint(
+        method="POST", path=f"{OWN}/incidents/{{incident_id}}/settle", handler=incidents.settle, family="own",
+        summary="Say what became of the request; needs CanSettleIncident", request=incidents.Settlement,
+        response=incidents.IncidentAnswer, refusals=(no.RequestNotFound, no.NotPermitted, no.AlreadyCompleted),
+        parameters=(described.INCIDENT_ID,), callers="person", organisation_header="required",
+    ),
+    Endpoint(
         method="GET", path="/healthz", handler=health.healthz, family="own", callers="anyone",
         summary="Whether the process answers", response=health.Up,
     ),
@@ -173,6 +198,7 @@ async def open_context(
         submissions=queue("submit", requests.submit_requests),
         decisions=queue("decide", requests.decide_requests),
         redemptions=queue("redeem", points.redeem_points),
+        incidents=queue("settle_incident", settle_incidents),
         probes=operations.Probes(pool),
         render_metrics=partial(telemetry.render_metrics, observer.registry),
         decide_seconds_max=settings.decide_seconds_max,
@@ -186,7 +212,7 @@ async def open_context(
                 yield replace(context, executions=executions)
     finally:
         probe.cancel()
-        for each in (context.submissions, context.decisions, context.redemptions):
+        for each in (context.submissions, context.decisions, context.redemptions, context.incidents):
             await each.drain()
         passwords.close()
         await pool.close()

@@ -12,11 +12,13 @@ from starlette.routing import compile_path
 
 from counterfoil.application.callers import Callers
 from counterfoil.application.group_commit import GroupCommit
+from counterfoil.application.incidents import SettleOutcome
 from counterfoil.application.keys import Keyring
 from counterfoil.application.operations import Pool, Probes
 from counterfoil.application.organisations import Organisations
 from counterfoil.application.points import RedeemOutcome
 from counterfoil.application.requests import DecideOutcome, SubmitOutcome
+from counterfoil.domain.incidents import SettleIncident
 from counterfoil.domain.redemptions import Redeem
 from counterfoil.domain.refusals import InvalidPayload, Refusal, UnknownPath, WrongMethod
 from counterfoil.domain.requests import Decide, Request, Submit
@@ -94,6 +96,7 @@ class Context:
     submissions: GroupCommit[Submit, SubmitOutcome]
     decisions: GroupCommit[Decide, DecideOutcome]
     redemptions: GroupCommit[Redeem, RedeemOutcome]
+    incidents: GroupCommit[SettleIncident, SettleOutcome]
     probes: Probes
     # The metrics of all workers as text; takes the ages in seconds of the oldest undecided requests.
     render_metrics: Callable[[Mapping[int, float] | None], bytes]

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from counterfoil.domain.evidence import AttemptRow, LookUpRow
 from counterfoil.domain.executions import Attempt, Execution
 from counterfoil.storage import statements
 from counterfoil.storage.database import Tx
@@ -107,3 +108,18 @@ async def oldest_open(tx: Tx, org_id: int) -> Oldest:
     if row is None:
         raise AssertionError("an aggregate has one row (this is a bug)")
     return Oldest(row["approved"], row["unknown"], row["incidents"])
+
+
+async def list_attempts(
+    tx: Tx, org_id: int, request_id: UUID
+) -> tuple[int, list[AttemptRow] | None, list[LookUpRow]] | None:
+    """The organisation's version, the attempts of a request (None: no such request) and its look-ups."""
+    rows = await tx.fetch(_SQL["list_attempts"], org_id, request_id)
+    if not rows:
+        return None
+    version = rows[0]["organisation_version"]
+    if rows[0]["request_id"] is None:
+        return version, None, []
+    made = [AttemptRow(**{name: row[name] for name in AttemptRow.__slots__}) for row in rows if row["number"]]
+    searched = await tx.fetch(_SQL["list_look_ups"], org_id, request_id)
+    return version, made, [LookUpRow(**dict(row)) for row in searched]

@@ -68,6 +68,7 @@ CREATE TABLE incident (
 );
 CREATE UNIQUE INDEX incident_open_unique ON incident (org_id, request_id) WHERE settled_at IS NULL;
 CREATE INDEX incident_of_request ON incident (org_id, request_id);
+CREATE INDEX incident_open ON incident (org_id, incident_id) WHERE settled_at IS NULL;
 
 CREATE TABLE incident_voice (
     org_id           bigint NOT NULL,
