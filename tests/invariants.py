@@ -13,7 +13,7 @@ from typing import Any, Final
 # Every question may use `moved`, each lot as its postings tell it, and `external`.
 _MOVED: Final = """
 WITH external AS (  -- what is executed on a host of its own, not on the ledger
-    SELECT org_id, subject_id AS request_id FROM event WHERE kind = 'approved'
+    SELECT DISTINCT org_id, subject_id AS request_id FROM event WHERE kind = 'approved'
 ), moved AS (
     SELECT p.org_id, j.member_id, p.lot_id,
         coalesce(sum(p.points) FILTER (WHERE p.source = 'issued'), 0) AS issued,

@@ -126,7 +126,6 @@ class Telemetry:
         self._breakers = Gauge(
             "breaker_open", "1 while a host is left alone", ["host"], multiprocess_mode="livemax", **given
         )
-        self._paused = Gauge("paused", "1 after a restore, until resumed", multiprocess_mode="livemax", **given)
         self._pause_told = False
         # The children of a metric, looked up once: `labels` costs as much as all the rest.
         self._refused_with = cache(lambda code: self._refusals.labels(str(code)).inc)
@@ -190,7 +189,6 @@ class Telemetry:
 
     def paused(self, reason: str | None) -> None:
         """Nothing is executed, for this reason; None: it is."""
-        self._paused.set(int(reason is not None))
         if (reason is not None) != self._pause_told:
             log().error("executions are paused" if reason else "executions go on", reason=reason)
         self._pause_told = reason is not None

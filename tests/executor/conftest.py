@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -34,7 +35,7 @@ def service(server: Any) -> Iterator[Serve]:
         assert ended == 0
         assert serve.logged_faults() == []
         assert serve.logged_secrets() == []
-        assert broken_rules(serve) == []
+        assert broken_rules(serve) == [], "\n".join(broken_rules(serve))
     finally:
         fetch(server.url, f'DROP DATABASE "{name}" WITH (FORCE)')
         shutil.rmtree(folder)
@@ -67,3 +68,17 @@ def make_shop(service: Serve, host: IntouchHost) -> Iterator[Callable[..., Shop]
             return shop
 
         yield make
+
+
+def settled(shop: Shop, request_id: str, seconds: float = 15) -> dict[str, Any]:
+    """The request when it has ended, or waits for people."""
+    give_up_at = time.monotonic() + seconds
+    while True:
+        found = shop.get(request_id).json()["data"]
+        waits = shop.serve.rows(
+            "SELECT 1 FROM incident WHERE org_id = $1 AND request_id = $2::text::uuid AND settled_at IS NULL",
+            shop.org_id, request_id,
+        )  # fmt: skip
+        if found["state"] != "AdminTask" or waits or time.monotonic() > give_up_at:
+            return dict(found)
+        time.sleep(0.1)

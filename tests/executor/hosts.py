@@ -90,6 +90,8 @@ class IntouchHost:
                 return _write(writer, 200, b"<html>what")
             case "slow_after":
                 await asyncio.sleep(self.slow_seconds)
+            case _:
+                pass
         return _write(writer, 200, answer)
 
     def _look_up(self, received: Received, writer: asyncio.StreamWriter) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.contract.shop import Shop, code_of
-from tests.executor.conftest import external
+from tests.executor.conftest import external, settled
 from tests.executor.hosts import IntouchHost, a_host
 
 
@@ -43,20 +43,6 @@ def test_the_decision_answers_with_the_end(make_shop: Callable[..., Shop], host:
         json.dumps(data["details"], default=str)
     )
     assert b"secret=1" not in attempt["response"]
-
-
-def settled(shop: Shop, request_id: str, seconds: float = 15) -> dict[str, Any]:
-    """The request when it has ended, or waits for people."""
-    give_up_at = time.monotonic() + seconds
-    while True:
-        found = shop.get(request_id).json()["data"]
-        waits = shop.serve.rows(
-            "SELECT 1 FROM incident WHERE org_id = $1 AND request_id = $2::text::uuid AND settled_at IS NULL",
-            shop.org_id, request_id,
-        )  # fmt: skip
-        if found["state"] != "AdminTask" or waits or time.monotonic() > give_up_at:
-            return dict(found)
-        time.sleep(0.1)
 
 
 def reference_of(data: dict[str, Any]) -> str:

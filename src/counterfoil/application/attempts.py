@@ -88,6 +88,16 @@ class Postponed:
     salt: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """The database was restored: whoever executes this has an old fence, and maybe it was executed."""
+
+    event_id: UUID
+    request_id: UUID
+    fence: int
+    salt: bytes
+
+
 Settle = Answered | LookedUp | Postponed
 
 
@@ -120,7 +130,8 @@ async def begin_attempts(tx: Tx, organisation: Organisation, commands: Sequence[
             outcomes.append(None)
             continue
         if paused is not None:
-            moved = rules.postpone(execution, fence=command.fence, seconds=PAUSED_SECONDS, now=loaded.now)
+            # Without its host entry nothing is given up: while paused nobody judges anything.
+            moved = rules.postpone(execution, None, fence=command.fence, seconds=PAUSED_SECONDS, now=loaded.now)
             batch.keep(execution, moved, command)
             outcomes.append(Work(moved.request))
             continue
@@ -195,7 +206,7 @@ async def settle_attempts(tx: Tx, organisation: Organisation, commands: Sequence
             case LookedUp():
                 moved = _settle_look_up(execution, host, command, batch)
             case Postponed():
-                moved = rules.postpone(execution, fence=command.fence, seconds=command.seconds, now=batch.now)
+                moved = rules.postpone(execution, host, fence=command.fence, seconds=command.seconds, now=batch.now)
         batch.keep(execution, moved, command)
         outcomes.append(Work(moved.request, again=moved.again))
     await write(tx, organisation.org_id, batch.changes)
@@ -260,6 +271,20 @@ def _settle_look_up(execution: Execution, host: Host | None, command: LookedUp, 
     return moved
 
 
+async def doubt_requests(tx: Tx, organisation: Organisation, doubted: Sequence[tuple[UUID, UUID, bytes]]) -> None:
+    """After a restore: these (event id, request, salt) may have been executed, and are looked up."""
+    loaded = await attempts.lock_executions(tx, organisation.org_id, sorted(each for _, each, _ in doubted))
+    if loaded is None:
+        return
+    batch = _Batch(organisation, loaded.now, Changes())
+    for event_id, request_id, salt in doubted:
+        execution = loaded.executions.get(request_id)
+        if execution is not None:
+            moved = rules.doubt(execution, now=loaded.now)
+            batch.keep(execution, moved, Doubt(event_id, request_id, moved.request.fence, salt))
+    await write(tx, organisation.org_id, batch.changes)
+
+
 @dataclass(frozen=True, slots=True)
 class _Batch:
     """What a batch writes."""
@@ -268,7 +293,7 @@ class _Batch:
     now: datetime
     changes: Changes
 
-    def keep(self, execution: Execution, moved: Moved, command: Begin | Settle) -> None:
+    def keep(self, execution: Execution, moved: Moved, command: Begin | Settle | Doubt) -> None:
         """Write what moved: the request, the lost attempt, the incident, and one event for each of them."""
         before, after = execution.request, moved.request
         if after is not before:
@@ -278,7 +303,7 @@ class _Batch:
         if after.state is not before.state:
             self._add_event(command.event_id, after.state, before, after, command.salt, _facts_of(after, command))
         if moved.trouble is not None:
-            incident_id = UUID(int=command.event_id.int ^ 1)
+            incident_id = UUID(int=command.event_id.int + 1)  # after the event of the state, in order
             trouble = moved.trouble
             self.changes.incidents.append((incident_id, before.request_id, trouble.kind, trouble.message, self.now))
             facts = {"incident": str(incident_id), "reason": trouble.kind}
@@ -293,9 +318,11 @@ class _Batch:
         self.changes.add_event(make_event(after.request_id, event_id, kind, self.now, salt, told, {}))
 
 
-def _facts_of(request: Request, command: Begin | Settle) -> dict[str, Any]:
+def _facts_of(request: Request, command: Begin | Settle | Doubt) -> dict[str, Any]:
     facts: dict[str, Any] = {"digest": request.digest.hex(), "fence": command.fence}
-    if isinstance(command, Answered):
+    if isinstance(command, Doubt):
+        facts["reason"] = "restored"
+    elif isinstance(command, Answered):
         facts |= {"attempt": command.number, "verdict": command.judgement.verdict}
     elif isinstance(command, LookedUp):
         facts |= {"attempt": command.attempt, "look_up": command.number}

@@ -8,17 +8,11 @@ from uuid import UUID
 
 from counterfoil.application.keys import Keyring
 from counterfoil.domain.organisations import Host
-from counterfoil.storage import attempts, restores
+from counterfoil.storage import attempts
 from counterfoil.storage.attempts import Claim
 from counterfoil.storage.database import Pool, acquire
 
 _NO_REQUEST: Final = UUID(int=0)
-
-
-async def why_paused(pool: Pool) -> str | None:
-    """Why nothing may be executed now (design.md §7)."""
-    async with acquire(pool) as connection:
-        return await restores.why_paused(connection)
 
 
 async def organisations_with_work(pool: Pool) -> list[int]:

@@ -26,6 +26,7 @@ app.command("counterfoil.cli.execute:execute", name="execute", help="Execute app
 app.command("counterfoil.cli.migrate:migrate", name="migrate", help="Bring the database to the schema of this program.")
 app.command("counterfoil.cli.keys:keys", name="keys", help="The keys that seal stored credentials and sign tokens.")
 app.command("counterfoil.cli.org:org", name="org", help="Describe an organisation in a file and apply the file.")
+app.command("counterfoil.cli.resume:resume", name="resume", help="Execute again after a restore.")
 app.command("counterfoil.cli.demo:demo", name="demo", help="See one redemption from request to executed.")
 
 # What is the operator's to put right: said in one line, without a trace.

@@ -73,7 +73,7 @@ def _apply(file: Path, draft: Draft, *, dry_run: bool) -> Difference:
         raise CannotApply(draft.problems)
     sources = PasswordSources(os.environ, file.parent, _ask if sys.stdin.isatty() else None)
     settings = load_settings(os.environ)
-    with _database(settings) as url:
+    with database(settings) as url:
         keyring = _keyring(settings) if draft.file.host_credentials else None
         work = administration.apply_to(url, draft, sources, operator=_operator(), dry_run=dry_run, keyring=keyring)
         return asyncio.run(work)
@@ -85,7 +85,7 @@ def _keyring(settings: Settings) -> keys.Keyring:
 
 
 @contextmanager
-def _database(settings: Settings) -> Iterator[str]:
+def database(settings: Settings) -> Iterator[str]:
     """The address of the configured database, or of the embedded one, migrated and held meanwhile."""
     if settings.database_url:
         yield settings.database_url

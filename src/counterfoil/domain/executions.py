@@ -135,10 +135,11 @@ def _plan(execution: Execution, request: Request, host: Host, now: datetime) -> 
 def _call(execution: Execution, number: int) -> Call:
     earlier = [each for each in execution.attempts if each.number < number]
     by_repeat = REPEATS[execution.request.request_type].look_up is LookUpBy.REPEAT
+    is_unknown = execution.request.state is State.UNKNOWN  # after a restore even without an attempt on record
     return Call(
         number,
-        repeated=any(each.maybe_sent for each in earlier),
-        doubtful=by_repeat and any(each.outcome in _NOT_ANSWERED for each in earlier),
+        repeated=is_unknown or any(each.maybe_sent for each in earlier),
+        doubtful=by_repeat and (is_unknown or any(each.outcome in _NOT_ANSWERED for each in earlier)),
     )
 
 
@@ -226,12 +227,12 @@ def settle_look_up(
         return Moved(request, late=True)
     if verdict == "found" and executed is not None:
         return Moved(_end(request, executed, now))
-    last = execution.attempts[-1]
+    last = execution.attempts[-1] if execution.attempts else None
     count = execution.look_ups_of_last + 1
     wait = min(pace.look_up_seconds * 2.0 ** min(count, 30), LOOK_UP_SECONDS_MAX)
-    if verdict == "absent" and host.absent_after_seconds is not None and last.outcome != Verdict.ALREADY_DONE:
-        ended = last.answered_at or last.planned_at + timedelta(seconds=host.attempt_seconds)
-        quiet_until = ended + timedelta(seconds=host.absent_after_seconds)
+    is_done = last is not None and last.outcome == Verdict.ALREADY_DONE
+    if verdict == "absent" and host.absent_after_seconds is not None and not is_done:
+        quiet_until = _ended_at(request, last, host) + timedelta(seconds=host.absent_after_seconds)
         if now >= quiet_until:
             if sum(each.outcome == Verdict.UNKNOWN for each in execution.attempts) > 1:
                 return _stuck(request, "lost_again", "the answer to the repeated call was lost as well")
@@ -242,11 +243,29 @@ def settle_look_up(
     return Moved(_rest(request, now + timedelta(seconds=wait)))
 
 
-def postpone(execution: Execution, *, fence: int, seconds: float, now: datetime) -> Moved:
-    """Give the claim back: nothing was sent, and nobody tries before this time."""
+def _ended_at(request: Request, last: Attempt | None, host: Host) -> datetime:
+    """When the last call was over at the latest, as far as we know."""
+    if last is None:
+        return request.decided_at or request.started_at
+    return last.answered_at or last.planned_at + timedelta(seconds=host.attempt_seconds)
+
+
+def doubt(execution: Execution, *, now: datetime) -> Moved:
+    """After a restore: what was to be executed may have been, and whoever was at it has an old fence."""
+    request = execution.request
+    if request.state is not State.APPROVED or execution.has_incident:
+        return Moved(request)
+    return Moved(replace(_rest(_to(request, State.UNKNOWN), now), fence=request.fence + 1))
+
+
+def postpone(execution: Execution, host: Host | None, *, fence: int, seconds: float, now: datetime) -> Moved:
+    """Give the claim back: nothing was sent, and nobody tries before this time; unless the time is over."""
     request = execution.request
     if request.fence != fence or request.state not in OPEN or execution.has_incident:
         return Moved(request)
+    since = execution.attempts[0].planned_at if execution.attempts else request.decided_at
+    if host is not None and since is not None and now >= since + timedelta(seconds=host.overall_seconds):
+        return _give_up(execution, request, now)
     return Moved(_rest(request, now + timedelta(seconds=seconds)))
 
 
@@ -259,7 +278,7 @@ def _is_over(execution: Execution, host: Host, now: datetime) -> bool:
 
 def _give_up(execution: Execution, request: Request, now: datetime) -> Moved:
     """Every attempt surely had no effect, or a person must find out."""
-    if any(each.outcome in _NOT_ANSWERED for each in execution.attempts):
+    if request.state is State.UNKNOWN or any(each.outcome in _NOT_ANSWERED for each in execution.attempts):
         return _stuck(request, "no_verdict", "what became of an earlier call is not known, and the time is over")
     message = "the host could not carry out the call in time; nothing was executed"
     return Moved(_end(request, _refused(request, 503, 889, message), now))

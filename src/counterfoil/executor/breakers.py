@@ -32,11 +32,10 @@ class Breaker:
         self._trial_until = now + max(self._open_seconds, self.first_seconds)
         return 0.0
 
-    def may_claim(self, now: float) -> int | None:
-        """How many requests are worth claiming: None for any number."""
-        if self.open_until is None:
-            return None
-        return 0 if now < max(self.open_until, self._trial_until) else 1
+    @property
+    def is_open(self) -> bool:
+        """Whether the host is left alone, but for a trial now and then."""
+        return self.open_until is not None
 
     def succeeded(self) -> None:
         """The host has answered."""

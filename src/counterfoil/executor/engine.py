@@ -18,7 +18,7 @@ from uuid import UUID
 
 import msgspec
 
-from counterfoil.application import attempts, executing, ids
+from counterfoil.application import attempts, executing, ids, restores
 from counterfoil.application.attempts import Answered, Begin, LookedUp, Postponed, Settle, Work
 from counterfoil.application.group_commit import GroupCommit, Limits, Watch
 from counterfoil.application.keys import Keyring, KeysUnusable
@@ -37,6 +37,7 @@ from counterfoil.targets import intouch
 _unpack = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 SETTLE_TRIES: Final = 20
 SERVER_ERROR: Final = 500
+DEAD_HOST_CLAIMS: Final = 8
 
 
 class Observer(Watch, Protocol):
@@ -169,7 +170,7 @@ class Executor:
 
     async def _sweep(self) -> None:
         """Take what is due, organisation by organisation in turn, as long as there is room."""
-        self._observer.paused(reason := await executing.why_paused(self._pool))
+        self._observer.paused(reason := await restores.why_paused(self._pool))
         if reason is not None:
             return
         org_ids = await executing.organisations_with_work(self._pool)
@@ -192,8 +193,8 @@ class Executor:
 
     def _free(self, org_id: int, host: Host) -> int:
         free = max(0, host.concurrency - self._in_use[org_id, host.host_id])
-        worth = self._breakers[org_id, host.host_id].may_claim(asyncio.get_running_loop().time())
-        return free if worth is None else min(free, worth)
+        # Of what waits for a dead host a few are taken nevertheless, to see whose time is over.
+        return min(free, DEAD_HOST_CLAIMS) if self._breakers[org_id, host.host_id].is_open else free
 
     async def _beat(self) -> None:
         by_organisation: dict[int, list[Held]] = defaultdict(list)
@@ -335,7 +336,7 @@ class Executor:
     def _tell(self, held: Held, answer: Reply | Failure, outcome: str, seconds: float) -> None:
         self._observer.attempted(held.host_id, outcome, seconds)
         breaker = self._breakers[held.org_id, held.host_id]
-        was_open = breaker.open_until is not None
+        was_open = breaker.is_open
         if isinstance(answer, Failure) or answer.status >= SERVER_ERROR:
             if breaker.failed(asyncio.get_running_loop().time()):
                 self._observer.breaker(held.host_id, is_open=True)

@@ -53,6 +53,11 @@ async def organisations_with_work(tx: Tx) -> list[int]:
     return [row["org_id"] for row in await tx.fetch(_SQL["organisations_with_work"])]
 
 
+async def organisations_with_open(tx: Tx) -> list[int]:
+    """The organisations in which anything is open at an external host."""
+    return [row["org_id"] for row in await tx.fetch(_SQL["organisations_with_open"])]
+
+
 async def claim(
     tx: Tx, org_id: int, owner: str, free: Mapping[str, int], *, slots: int, lease_seconds: float
 ) -> list[Claim]:

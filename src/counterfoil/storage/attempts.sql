@@ -4,6 +4,12 @@ SELECT o.org_id FROM organisation o
 WHERE EXISTS (SELECT FROM request r WHERE r.org_id = o.org_id AND r.due_at <= clock_timestamp())
 ORDER BY o.org_id
 
+-- name: organisations_with_open
+-- Which organisations have anything open outside, due or not.
+SELECT o.org_id FROM organisation o
+WHERE EXISTS (SELECT FROM request r WHERE r.org_id = o.org_id AND r.state IN ('approved', 'unknown'))
+ORDER BY o.org_id
+
 -- name: claim
 -- Takes what is due, a few of each host: $3 hosts with $4 free slots each, $5 of any other host. What somebody else
 -- is about to take is skipped.

@@ -15,4 +15,4 @@ UPDATE restore_mark SET system_identifier = $1, timeline = $2, marked_at = clock
 -- name: list_approved
 -- What may have been executed after the moment to which the database was restored.
 SELECT r.request_id FROM request r
-WHERE r.org_id = $1 AND r.state = 'approved' ORDER BY r.request_id LIMIT $2
+WHERE r.org_id = $1 AND r.state = 'approved' AND r.due_at IS NOT NULL ORDER BY r.decided_at LIMIT $2
