@@ -4,21 +4,12 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
 from tests.contract.shop import Shop, code_of
-from tests.executor.conftest import external, settled
+from tests.executor.conftest import attempts_of, external, reference_of, settled
 from tests.executor.hosts import IntouchHost, a_host
-
-
-def attempts_of(shop: Shop, request_id: str) -> list[Any]:
-    return shop.serve.rows(
-        "SELECT * FROM attempt WHERE org_id = $1 AND request_id = $2::text::uuid ORDER BY number",
-        shop.org_id,
-        request_id,
-    )
 
 
 def test_the_decision_answers_with_the_end(make_shop: Callable[..., Shop], host: IntouchHost) -> None:
@@ -43,10 +34,6 @@ def test_the_decision_answers_with_the_end(make_shop: Callable[..., Shop], host:
         json.dumps(data["details"], default=str)
     )
     assert b"secret=1" not in attempt["response"]
-
-
-def reference_of(data: dict[str, Any]) -> str:
-    return str(data["details"]["IntouchAPITask-Payload"]["body"]["root"]["redeem"]["external_reference_number"])
 
 
 # Faults, what the attempts came to, the state on the wire, and the effects at the host.
