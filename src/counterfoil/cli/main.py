@@ -28,6 +28,7 @@ app.command("counterfoil.cli.keys:keys", name="keys", help="The keys that seal s
 app.command("counterfoil.cli.org:org", name="org", help="Describe an organisation in a file and apply the file.")
 app.command("counterfoil.cli.resume:resume", name="resume", help="Execute again after a restore.")
 app.command("counterfoil.cli.demo:demo", name="demo", help="See one redemption from request to executed.")
+app.command("counterfoil.cli.sandbox:sandbox", name="sandbox", help="Serve the points API on loopback, for tests.")
 
 # What is the operator's to put right: said in one line, without a trace.
 _EXPECTED = (CannotServe, EmbeddedError, KeysUnusable, MigrationError, UnusableRole, WrongSetting)

@@ -33,7 +33,7 @@ def refused_address(text: str, *, private: bool, link_local: bool) -> str | None
             address = address.ipv4_mapped
         elif address in _NAT64:  # the way to IPv4 from a network that has none
             address = IPv4Address(int(address) & 0xFFFFFFFF)
-        elif address.sixtofour is not None or address.teredo is not None:
+        elif address.sixtofour is not None:
             return f"{text} carries another address inside"
     if address in _METADATA or any(address in network for network in _LINK):
         return None if link_local else f"{text} is an address of the link"

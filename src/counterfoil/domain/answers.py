@@ -42,7 +42,8 @@ def read_body(body: bytes) -> Any:
     try:
         text = body.decode("utf-8-sig")
         content = json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
-        json.dumps(content, default=str, ensure_ascii=False).encode()  # half a surrogate cannot be shown again
+        if "\\u" in text:
+            json.dumps(content, default=str, ensure_ascii=False).encode()  # half a surrogate cannot be shown again
     except (ValueError, RecursionError, ArithmeticError):
         return UNREADABLE
     return content
@@ -69,8 +70,14 @@ def read_flag(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
+def plain_text(text: str) -> str:
+    """Text of another service, bounded, without what could break a line, a log or a column."""
+    text = text[:MESSAGE_MAX]
+    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)
+
+
 def _message(value: object) -> str:
-    return value[:MESSAGE_MAX] if isinstance(value, str) else ""
+    return plain_text(value) if isinstance(value, str) else ""
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -6,8 +6,8 @@
     2xx, the body says a failure                                    → FAILED with its code
     a "try later" code, 429, 503                                    → RETRY, or UNKNOWN where no repeat is harmless
     the type's "already done" code after an attempt of ours         → ALREADY_DONE (on a first attempt: FAILED)
-    401, 403, other 4xx                                             → FAILED
-    3xx, other 5xx, a body that cannot be read                      → UNKNOWN
+    401, 403, other 4xx but 408                                     → FAILED
+    3xx, 408, other 5xx, a body that cannot be read                 → UNKNOWN
 
 UNKNOWN is never guessed away: it is looked up (`REPEATS`), else a person settles it (design.md §7).
 """
@@ -167,10 +167,10 @@ def _judge_reply(repeat: Repeat, reply: Reply, *, repeated: bool) -> Judgement:
         return Judgement(Verdict.ALREADY_DONE, code, message)
     if status in TRY_LATER or (status < 500 and code in TRY_LATER and finding.success is not True):
         return Judgement(Verdict.RETRY, code, message, retry_after_seconds(reply))
-    if 400 <= status < 500:
+    if 400 <= status < 500 and status != 408:
         refused = status in (401, 403, 498) or code in UNAUTHORIZED
         return Judgement(Verdict.FAILED, code, message, unauthorized=refused)
-    if not 200 <= status < 300:
+    if not 200 <= status < 300:  # servers also send 408 to a connection that they no longer want, asked or not
         return Judgement(Verdict.UNKNOWN, code, message)
     return _judge_success(finding, message)
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode
 
-from counterfoil.domain.answers import UNREADABLE, read_body, read_code, read_flag
+from counterfoil.domain.answers import UNREADABLE, plain_text, read_body, read_code, read_flag
 from counterfoil.domain.attempts import REPEATS, Failure, LookUpBy, OutboundCall, Reply
 from counterfoil.domain.payloads import points_from_wire, read_redemption
 from counterfoil.domain.refusals import InvalidPayload
@@ -104,7 +104,7 @@ def _judge_label(look_up: LookUp, content: Mapping[str, Any]) -> Found | Absent 
         return NoVerdict("the look-up told no status label")
     if label.casefold() == look_up.label.casefold():
         return Found({"label": label})
-    return Absent(f"the status label is {label[:100]}")
+    return Absent(f"the status label is {plain_text(label)}")
 
 
 def _judge_redemptions(look_up: LookUp, content: Mapping[str, Any]) -> Found | Absent | NoVerdict:
@@ -118,7 +118,7 @@ def _judge_redemptions(look_up: LookUp, content: Mapping[str, Any]) -> Found | A
     except (KeyError, TypeError, AttributeError):
         return NoVerdict("the look-up told no redemptions")
     if read_flag(status.get("success")) is not True or read_code(status.get("code")) not in (None, 200):
-        return NoVerdict(f"the look-up failed: {str(status.get('message'))[:200]}")
+        return NoVerdict(f"the look-up failed: {plain_text(str(status.get('message')))}")
     if not ours:
         if len(rows) >= ROWS_MAX:
             return NoVerdict(f"the look-up told {len(rows)} redemptions, and there may be more")

@@ -1,31 +1,35 @@
 """Sends one outbound call, once, and tells precisely what is known afterwards (design.md §8).
 
-No redirects, no cookies, no proxies or passwords of the environment, no repeat below us: a call whose repeat
-does harm never uses a connection that was used before, because such a one may be closing on the other side.
+No redirects, no cookies, no proxies or passwords of the environment, no repeat below us. A call that nothing
+could clear up never uses a connection that was used before: such a one may be closing on the other side.
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import ssl
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Final
 
 import aiohttp
+from aiohttp.connector import Connection
 from yarl import URL
 
-from counterfoil.domain.answers import ANSWER_BYTES_MAX
+from counterfoil.domain.answers import ANSWER_BYTES_MAX, plain_text
 from counterfoil.domain.attempts import REPEATS, Failure, OutboundCall, Reply
 from counterfoil.domain.look_ups import Absent, Found, NoVerdict, build_look_up, judge_look_up
 from counterfoil.targets.resolving import AddressRefused, Names, Resolve, resolve_name
 
 CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 20.0
+KEPT_TRIED_MAX: Final = 8
 IDLE_SECONDS: Final = 3.0  # below what servers keep an idle connection for
 HEADER_BYTES_MAX: Final = 8190
 HEADERS_MAX: Final = 100
@@ -36,15 +40,49 @@ class TooLarge(Exception):
     """The answer is over the limit."""
 
 
+class Lost(aiohttp.ClientConnectionError):
+    """The connection broke after it was made."""
+
+
 class Unreadable(Exception):
     """The answer is in an encoding that was not asked for and is not known."""
 
 
+class Stale(aiohttp.ClientConnectionError):
+    """A connection that was kept has something to say before it was asked: nothing was sent on it."""
+
+
 @dataclass(slots=True)
 class Progress:
-    """Whether a byte of the request may have left."""
+    """Whether a byte of the request may have left, and whether its connection was used before."""
 
     sent: bool = False
+    kept: bool = False
+
+
+_PROGRESS: Final[ContextVar[Progress]] = ContextVar("progress")
+
+
+class Request(aiohttp.ClientRequest):
+    """A request that goes out on a kept connection only if that is silent: else its answer would be another's."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Write the request: from here on its bytes may have left."""
+        progress = _PROGRESS.get()
+        if progress.kept and not _is_silent(conn):
+            raise Stale("the connection has ended or carries an answer too many")
+        progress.sent = True
+        return await super().send(conn)
+
+
+def _is_silent(conn: Connection) -> bool:
+    """Nothing came since the last answer, read or unread: no byte more, and no end."""
+    protocol, transport = conn.protocol, conn.transport
+    if protocol is None or transport is None or protocol.should_close:
+        return False
+    unread = select.poll()
+    unread.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return not unread.poll(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +125,7 @@ def _client(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         trust_env=False,
         auto_decompress=False,
         trace_configs=[_watch()],
+        request_class=Request,
         headers={"User-Agent": "Counterfoil", "Accept-Encoding": "identity"},
         max_line_size=HEADER_BYTES_MAX,
         max_field_size=HEADER_BYTES_MAX,
@@ -95,20 +134,28 @@ def _client(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
 
 
 def _watch() -> aiohttp.TraceConfig:
-    """From the moment that a call has a connection, its bytes may have left."""
-
-    async def connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-        context.trace_request_ctx.sent = True
+    async def kept(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: object) -> None:
+        _PROGRESS.get().kept = True
 
     config = aiohttp.TraceConfig()
-    config.on_connection_create_end.append(connected)
-    config.on_connection_reuseconn.append(connected)
+    config.on_connection_reuseconn.append(kept)
     return config
+
+
+async def _once(request: aiohttp.ClientRequest, pass_on: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Aiohttp sends a PUT or GET a second time when its connection breaks: told by another error, it does not."""
+    try:
+        return await pass_on(request)
+    except (aiohttp.ClientConnectorError, Stale):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise Lost(str(error)) from error
 
 
 async def send(session: Session, call: OutboundCall) -> Reply | Failure:
     """Send the call once. A cancelled send counts as sent: nobody knows."""
     progress = Progress()
+    _PROGRESS.set(progress)
     try:
         async with asyncio.timeout(call.deadline_seconds):
             return await _send(session, call, progress)
@@ -123,20 +170,22 @@ async def send(session: Session, call: OutboundCall) -> Reply | Failure:
         return Failure(progress.sent, "timeout", what)
     except (aiohttp.ClientConnectorSSLError, aiohttp.ClientConnectorCertificateError, ssl.SSLError) as error:
         return Failure(progress.sent, "tls", f"TLS failed: {error}")
-    except (aiohttp.ClientResponseError, Unreadable, zlib.error) as error:
+    except aiohttp.ClientResponseError as error:  # its own text has the whole URL, with who the member is
+        return Failure(progress.sent, "unreadable", f"the answer cannot be read: {plain_text(error.message)}")
+    except (Unreadable, zlib.error) as error:
         return Failure(progress.sent, "unreadable", f"the answer cannot be read: {error}")
     except (aiohttp.ClientError, OSError) as error:
         kind = "cut" if progress.sent else "connect"
-        return Failure(progress.sent, kind, f"{type(error).__name__}: {error}")
+        return Failure(progress.sent, kind, plain_text(f"{type(error).__name__}: {error}"))
     except Exception as error:  # noqa: BLE001 - whatever it was, the bytes may have left: the caller must learn that
-        return Failure(progress.sent, "unreadable", f"{type(error).__name__}: {error}")
+        return Failure(progress.sent, "unreadable", f"the call failed: {type(error).__name__}")
 
 
 async def _send(session: Session, call: OutboundCall, progress: Progress) -> Reply:
     url = URL(call.url, encoded=True)
     name, port = url.raw_host, url.port
     if name is None or port is None or url.scheme not in ("http", "https") or url.raw_user is not None:
-        raise AddressRefused(f"{call.url} cannot be called")
+        raise AddressRefused(f"the host entry {call.host.host_id} has no address that can be called")
     if url.scheme == "http" and not call.host.plain_http:
         raise AddressRefused(f"{name}: plain HTTP, which the host entry {call.host.host_id} does not allow")
     addresses = await session.names.addresses(name, port, call.host)
@@ -153,10 +202,25 @@ async def _send(session: Session, call: OutboundCall, progress: Progress) -> Rep
 async def _send_to(
     session: Session, call: OutboundCall, url: URL, address: str, context: ssl.SSLContext | None, progress: Progress
 ) -> Reply:
+    """On a connection that was kept, if it is still good, else on a new one."""
+    if call.method == "GET" or REPEATS[call.request_type].harmless:
+        for _ in range(KEPT_TRIED_MAX):
+            progress.kept = False
+            with suppress(Stale):
+                return await _send_by(session.reusing, session, call, url, address, context)
+    progress.kept = False
+    return await _send_by(session.fresh, session, call, url, address, context)
+
+
+async def _send_by(
+    client: aiohttp.ClientSession,
+    session: Session,
+    call: OutboundCall,
+    url: URL,
+    address: str,
+    context: ssl.SSLContext | None,
+) -> Reply:
     """Connect to this very address; the name goes into Host, SNI and the certificate's check."""
-    # PUT is in what aiohttp repeats by itself when a reused connection breaks.
-    repeatable = call.method == "GET" or (call.method == "POST" and REPEATS[call.request_type].harmless)
-    client = session.reusing if repeatable else session.fresh
     async with client.request(
         call.method,
         url.with_host(address),
@@ -166,15 +230,14 @@ async def _send_to(
         ssl=context if context is not None else True,
         server_hostname=url.raw_host if context is not None else None,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=session.connect_seconds, sock_read=session.read_seconds),
-        trace_request_ctx=progress,
+        middlewares=(_once,),
     ) as response:
         body = await _read(response)
-        headers = tuple((_text(header), _text(value)) for header, value in response.raw_headers)
+        raw = response.raw_headers
+        headers = tuple(
+            (plain_text(each.decode("latin-1")), plain_text(value.decode("latin-1"))) for each, value in raw
+        )
         return Reply(response.status, headers, body)
-
-
-def _text(raw: bytes) -> str:
-    return "".join(each for each in raw.decode("latin-1") if each.isprintable())
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
