@@ -285,7 +285,6 @@ def test_only_a_pending_request_is_decided(state: State) -> None:
     [
         (),
         (replace(ORG.hosts[0], revision=2),),
-        (replace(ORG.hosts[0], target="external"),),
         (Host("h2", "https", "crm-nightly-new.cc.capillarytech.com", 443, "ledger"),),
     ],
 )

@@ -41,6 +41,7 @@ class IntouchHost:
     rows: list[dict[str, Any]] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
     look_ups: str = "ok"
+    repeats: int = 0
 
     @property
     def url(self) -> str:
@@ -80,6 +81,8 @@ class IntouchHost:
         if fault in BEFORE:
             status, body, *headers = BEFORE[fault]
             return _write(writer, status, body, *headers)
+        if fault == "slow_before":
+            await asyncio.sleep(self.slow_seconds)
         answer: object = self._redeem(json.loads(received.body)["root"]["redeem"])
         match fault:
             case "cut_after":
@@ -107,6 +110,7 @@ class IntouchHost:
         reference = item["external_reference_number"]
         points = int(item["points_redeemed"])
         if any(row["external_reference_number"] == reference for row in self.rows):
+            self.repeats += 1
             return _item(744, "Reference number already exists")
         if points > self.balance:
             return _item(818, "Current points are less than points requested for redemption")

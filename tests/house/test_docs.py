@@ -25,13 +25,14 @@ from prometheus_client import CollectorRegistry
 
 from counterfoil import telemetry
 from counterfoil.application import host_entries, organisation_files
+from counterfoil.application.operations import Waiting
 from counterfoil.cli import demo
 from counterfoil.cli.main import app
 from counterfoil.domain.access import UnitKind
 from counterfoil.domain.intouch_answers import ITEM_MESSAGES
 from counterfoil.domain.refusals import Refusal
 from counterfoil.domain.requests import FINAL, TRANSITIONS, WIRE_STATE, State
-from counterfoil.http import described, openapi, problems, wire
+from counterfoil.http import described, health, openapi, problems, wire
 from counterfoil.http.app import ENDPOINTS
 from counterfoil.settings import Settings, WrongSetting, load_settings
 
@@ -232,8 +233,8 @@ def states_page() -> str:
     lines += [
         "",
         "On the built-in ledger a request goes from `pending` straight to `succeeded` or `failed`, in the transaction",
-        "of the last approval. Nothing leads to `approved`, `unknown`, `withdrawn` or `expired` yet: the first two",
-        "belong to the execution on external hosts, the others to requests that can be taken back or have a life time.",
+        "of the last approval. On an external host it goes through `approved`, and `unknown` while an answer is looked up.",
+        "Nothing leads to `withdrawn` or `expired` yet: they belong to requests that can be taken back or have a life time.",
         "",
     ]
     return "\n".join(lines)
@@ -308,6 +309,7 @@ def test_every_metric() -> None:
     telemetry.Telemetry(registry)
     ours = {each.name + "_total" * (each.type == "counter") for each in registry.collect()}
     ours |= {*re.findall(r"^# TYPE (\w+)", telemetry.render_metrics(CollectorRegistry(), {}).decode(), re.MULTILINE)}
+    ours |= {*re.findall(r"^# TYPE (\w+)", health.outside_metrics(Waiting({}, None), 0).decode(), re.MULTILINE)}
     rows = rows_of(section(text_of("docs/operations.md"), "## Watching"))
     assert {name for row in rows for name in CODE.findall(row[0]) if name.startswith("counterfoil_")} == ours
 

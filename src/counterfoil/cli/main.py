@@ -9,6 +9,7 @@ from importlib.metadata import version
 from cyclopts import App
 
 from counterfoil.application.keys import KeysUnusable
+from counterfoil.cli.remote import RemoteError
 from counterfoil.cli.supervisor import CannotServe
 from counterfoil.settings import WrongSetting
 from counterfoil.storage.database import UNUSABLE
@@ -26,12 +27,13 @@ app.command("counterfoil.cli.execute:execute", name="execute", help="Execute app
 app.command("counterfoil.cli.migrate:migrate", name="migrate", help="Bring the database to the schema of this program.")
 app.command("counterfoil.cli.keys:keys", name="keys", help="The keys that seal stored credentials and sign tokens.")
 app.command("counterfoil.cli.org:org", name="org", help="Describe an organisation in a file and apply the file.")
+app.command("counterfoil.cli.incident:incident", name="incident", help="What people must find out and settle.")
 app.command("counterfoil.cli.resume:resume", name="resume", help="Execute again after a restore.")
 app.command("counterfoil.cli.demo:demo", name="demo", help="See one redemption from request to executed.")
 app.command("counterfoil.cli.sandbox:sandbox", name="sandbox", help="Serve the points API on loopback, for tests.")
 
 # What is the operator's to put right: said in one line, without a trace.
-_EXPECTED = (CannotServe, EmbeddedError, KeysUnusable, MigrationError, UnusableRole, WrongSetting)
+_EXPECTED = (CannotServe, EmbeddedError, KeysUnusable, MigrationError, RemoteError, UnusableRole, WrongSetting)
 # What only files meet; most errors of files have a name as well, and none of a connection has.
 _FILE_ERRORS = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EROFS)
 
