@@ -79,6 +79,13 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "counterfoil"
 
 
+def default_config_dir() -> Path:
+    """Where programs of this user keep what belongs to the user, not to the machine."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "counterfoil"
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "counterfoil"
+
+
 def default_workers() -> int:
     """One process per core up to four: more of them only make the groups of a group commit smaller."""
     return max(1, min(4, os.cpu_count() or 1))
@@ -121,6 +128,14 @@ class Settings:
         metadata=_read(
             "COUNTERFOIL_KEYS_FILE",
             "file of the keys; empty: keys.json in the data folder",
+            lambda value: _path(value) if value else None,
+        ),
+    )
+    session_file: Path | None = field(
+        default=None,
+        metadata=_read(
+            "COUNTERFOIL_SESSION_FILE",
+            "file of the session that `login` makes; empty: session.json in the user's configuration folder",
             lambda value: _path(value) if value else None,
         ),
     )
@@ -204,10 +219,52 @@ class Settings:
         ),
     )
 
+    execute: str = field(
+        default="on",
+        metadata=_read(
+            "COUNTERFOIL_EXECUTE",
+            "on or off: whether `serve` calls external hosts itself; off where `counterfoil execute` does",
+            _on_or_off,
+        ),
+    )
+    calls_max: int = field(
+        default=64,
+        metadata=_read("COUNTERFOIL_CALLS_MAX", "calls to external hosts of one process at once", _whole(1, 10_000)),
+    )
+    lease_seconds: int = field(
+        default=30,
+        metadata=_read(
+            "COUNTERFOIL_LEASE_SECONDS",
+            "time after which another process takes over what a dead one was executing, seconds",
+            _whole(1, 3600),
+        ),
+    )
+    decide_seconds_max: int = field(
+        default=30,
+        metadata=_read(
+            "COUNTERFOIL_DECIDE_SECONDS_MAX",
+            "time that a decide call waits for an external host before it answers AdminTask, seconds",
+            _whole(0, 600),
+        ),
+    )
+    pace_percent: int = field(
+        default=100,
+        metadata=_read(
+            "COUNTERFOIL_PACE_PERCENT",
+            "waits between attempts, look-ups and polls, per cent of the usual; below 100 is for tests",
+            _whole(1, 1000),
+        ),
+    )
+
     @property
     def keys_path(self) -> Path:
         """The file of the keys."""
         return self.keys_file or self.data_dir / "keys.json"
+
+    @property
+    def session_path(self) -> Path:
+        """The file of the session."""
+        return self.session_file or default_config_dir() / "session.json"
 
     def __repr__(self) -> str:
         """Everything but the database's address, which may hold a password."""

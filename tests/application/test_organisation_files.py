@@ -13,7 +13,8 @@ from counterfoil.application.administration import PasswordSources, resolve_pass
 from counterfoil.application.organisation_files import Draft, read
 from counterfoil.domain import member_entries, organisation_files
 from counterfoil.domain.access import Right, UnitKind
-from counterfoil.domain.organisation_changes import describe, difference
+from counterfoil.domain.change_lines import describe
+from counterfoil.domain.organisation_changes import difference
 from counterfoil.domain.organisation_files import (
     Current,
     MemberEntry,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from counterfoil.application import freezes
-from counterfoil.cli import freeze, remote
+from counterfoil.cli import environment, freeze
 from counterfoil.domain.freezes import Scope
 from tests import invariants
 from tests.builders import connect, seed_organisation
@@ -55,14 +55,14 @@ def a_service(status: int, body: object) -> Iterator[tuple[str, list[Any]]]:
 
 @pytest.fixture
 def caller(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setenv(remote.TOKEN, TOKEN)
-    monkeypatch.setenv(remote.CREDENTIALS, "ind.1:md5")
+    monkeypatch.setenv(environment.TOKEN, TOKEN)
+    monkeypatch.setenv(environment.CREDENTIALS, "ind.1:md5")
     return monkeypatch
 
 
 def test_a_person_freezes(caller: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with a_service(200, {"data": SHOWN}) as (url, seen):
-        caller.setenv(remote.URL, url + "/")
+        caller.setenv(environment.URL, url + "/")
         assert freeze.place(Scope.TYPE, "points-redemption", reason="r") == 0
         assert freeze.lift("a/b") == 0
         assert freeze.list_(past=True) == 0
@@ -80,21 +80,21 @@ def test_a_person_freezes(caller: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 
 def test_what_the_service_says_is_told(caller: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with a_service(403, {"errors": [{"message": "no", "code": 2001}]}) as (url, _):
-        caller.setenv(remote.URL, url)
+        caller.setenv(environment.URL, url)
         assert freeze.lift("x") == 1
-    assert capsys.readouterr().err == "counterfoil: no (2001)\n"
+    assert capsys.readouterr().err == "counterfoil: 2001: no\n"
     assert freeze.lift("x") == 1
     assert "does not answer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
-    [(remote.URL, "", "set"), (remote.URL, "file:///x", "address"), (remote.TOKEN, "x.y", "no token")],
+    [(environment.URL, "", "set"), (environment.URL, "file:///x", "address"), (environment.TOKEN, "x.y", "no token")],
 )
 def test_what_is_missing_is_told(
     caller: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, said: str
 ) -> None:
-    caller.setenv(remote.URL, "http://127.0.0.1:1")
+    caller.setenv(environment.URL, "http://127.0.0.1:1")
     caller.setenv(name, value)
     assert freeze.list_() == 1
     assert said in capsys.readouterr().err

@@ -20,6 +20,7 @@ import httpx
 
 from counterfoil.application import administration
 from counterfoil.application.administration import PasswordSources
+from counterfoil.application.keys import Keyring, load_keys
 from counterfoil.application.organisation_files import read
 from tests.contract.serving import Serve
 
@@ -113,10 +114,12 @@ def basic(login: str, password_md5: str) -> str:
     return "Basic " + base64.b64encode(f"{login}:{password_md5}".encode()).decode()
 
 
-def apply_document(url: str, content: Mapping[str, Any]) -> None:
+def apply_document(url: str, content: Mapping[str, Any], keyring: Keyring | None = None) -> None:
     """What `counterfoil org apply` does, without starting a process for it."""
     draft = read(json.dumps(content).encode())  # JSON is YAML
-    work = administration.apply_to(url, draft, PasswordSources({}, Path(), None), operator="test", dry_run=False)
+    work = administration.apply_to(
+        url, draft, PasswordSources({}, Path(), None), operator="test", dry_run=False, keyring=keyring
+    )
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, work).result()
 
@@ -148,7 +151,7 @@ class Shop:
     def apply(self) -> None:
         """Make the organisation what `content` says now."""
         assert self.serve.database_url is not None
-        apply_document(self.serve.database_url, self.content)
+        apply_document(self.serve.database_url, self.content, load_keys(self.serve.folder / "keys.json"))
 
     def change(self, **sections: Any) -> None:
         """Replace sections of the file (dictionaries are merged) and apply it."""

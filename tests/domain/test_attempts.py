@@ -26,7 +26,7 @@ from counterfoil.domain.attempts import (
     judge,
     next_attempt_after,
 )
-from counterfoil.domain.payloads import KNOWN_TYPES
+from counterfoil.domain.payload_types import TYPES
 
 SAMPLES = Path(__file__).parents[1] / "contract" / "samples"
 REDEEM = "POINTS-REDEMPTION"
@@ -38,13 +38,13 @@ def reply(status: int = 200, body: bytes = DONE, **headers: str) -> Reply:
 
 
 def test_every_type_of_the_contract_has_its_row() -> None:
-    assert set(REPEATS) == set(KNOWN_TYPES)
+    assert set(REPEATS) == set(TYPES)
     for repeat in REPEATS.values():
         assert repeat.harmless or repeat.look_up is LookUpBy.NOTHING
         assert repeat.look_up is not LookUpBy.REPEAT or repeat.done_code is not None
 
 
-@pytest.mark.parametrize("kind", KNOWN_TYPES)
+@pytest.mark.parametrize("kind", TYPES)
 def test_what_did_not_leave_may_be_tried_again_and_what_may_have_left_not(kind: str) -> None:
     for repeated in (False, True):
         told = judge(kind, Failure(sent=False, kind="connect", message="refused"), repeated=repeated)
@@ -92,7 +92,7 @@ BODIES = st.recursive(
 
 
 @given(
-    kind=st.sampled_from(KNOWN_TYPES),
+    kind=st.sampled_from(sorted(TYPES)),
     status=st.integers(100, 599),
     body=st.binary(max_size=80) | st.just(DONE) | BODIES,
     repeated=st.booleans(),

@@ -24,15 +24,16 @@ from cyclopts import App
 from prometheus_client import CollectorRegistry
 
 from counterfoil import telemetry
-from counterfoil.application import organisation_files, policy_files
-from counterfoil.cli import demo, remote
+from counterfoil.application import host_entries, organisation_files, policy_files
+from counterfoil.application.operations import Waiting
+from counterfoil.cli import demo, environment
 from counterfoil.cli.main import app
 from counterfoil.domain import execution_answers
 from counterfoil.domain.access import UnitKind
 from counterfoil.domain.intouch_answers import ITEM_MESSAGES
 from counterfoil.domain.refusals import Refusal
 from counterfoil.domain.requests import FINAL, TRANSITIONS, WIRE_STATE, State
-from counterfoil.http import described, described_calls, openapi, problems, wire
+from counterfoil.http import described, described_calls, health, openapi, problems, wire
 from counterfoil.http.app import ENDPOINTS
 from counterfoil.settings import Settings, WrongSetting, load_settings
 
@@ -115,7 +116,7 @@ def missing_files(text: str) -> Iterator[str]:
 def missing_variables(text: str) -> Iterator[str]:
     known = {each.metadata["variable"] for each in fields(Settings)}
     known |= set(re.findall(r"\bCOUNTERFOIL_\w+", text_of("Makefile")))
-    known |= {*remote.VARIABLES}
+    known |= {*environment.VARIABLES}
     yield from set(re.findall(r"\b(?:COUNTERFOIL|PROMETHEUS)_[A-Z_]+|\b[A-Z]+_URL\b", text)) - known
 
 
@@ -236,8 +237,8 @@ def states_page() -> str:
     lines += [
         "",
         "On the built-in ledger a request goes from `pending` straight to `succeeded` or `failed`, in the transaction",
-        "of the last approval. Nothing leads to `approved` or `unknown` yet: they belong to the execution on external",
-        "hosts. A request that a checker sent back is `rejected`, with the mark `sentBack` in our own API. What is",
+        "of the last approval. On an external host it goes through `approved`, and `unknown` while an answer is looked",
+        "up. A request that a checker sent back is `rejected`, with the mark `sentBack` in our own API. What is",
         "over by time is shown as `expired` from that moment on, also before the sweep has stored it.",
         "",
     ]
@@ -270,7 +271,7 @@ def test_every_field_of_an_organisation_file() -> None:
         "groups": {*organisation_files.GROUP},
         "credentials": {*organisation_files.CREDENTIAL},
         "grants": {*organisation_files.GRANT},
-        "hosts": {*organisation_files.HOST},
+        "hosts": {*host_entries.HOST},
         "policy": {*policy_files.fields_of_the_section()},
         "programme": {*organisation_files.PROGRAMME},
         "reasonCodes": {*organisation_files.REASON_CODE},
@@ -308,7 +309,7 @@ def test_every_field_of_the_contract() -> None:
     )  # fmt: skip
     names = {name for body in bodies for name in body.__struct_encode_fields__}
     names |= {each.name for each in (*described.LIST_FILTERS, described.IDEMPOTENCY_KEY, described.IF_MATCH)}
-    for file in ("requests.py", "ledger_executions.py"):
+    for file in ("submissions.py", "ledger_executions.py"):
         names |= {*re.findall(r'yield "(\w+)"', (SOURCE / "domain" / file).read_text(encoding="utf-8"))}
     assert {"unfunded", "not_served"} <= names
     assert sorted(name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", spans)) == []
@@ -319,6 +320,7 @@ def test_every_metric() -> None:
     telemetry.Telemetry(registry)
     ours = {each.name + "_total" * (each.type == "counter") for each in registry.collect()}
     ours |= {*re.findall(r"^# TYPE (\w+)", telemetry.render_metrics(CollectorRegistry(), {}).decode(), re.MULTILINE)}
+    ours |= {*re.findall(r"^# TYPE (\w+)", health.outside_metrics(Waiting({}, None), 0).decode(), re.MULTILINE)}
     rows = rows_of(section(text_of("docs/operations.md"), "## Watching"))
     assert {name for row in rows for name in CODE.findall(row[0]) if name.startswith("counterfoil_")} == ours
 

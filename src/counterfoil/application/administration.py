@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from counterfoil.application import ids, passwords
+from counterfoil.application.executing import seal_credential
+from counterfoil.application.keys import Keyring
 from counterfoil.application.organisation_files import Draft
 from counterfoil.application.passwords import SECRET_BYTES_MAX, Passwords
-from counterfoil.domain import member_entries, organisation_changes, organisation_files, policy_problems
+from counterfoil.domain import change_lines, member_entries, organisation_changes, organisation_files, policy_problems
 from counterfoil.domain.member_entries import MemberChange
 from counterfoil.domain.organisation_changes import Difference
 from counterfoil.domain.organisation_files import Current, OrganisationFile, Password, Problem
@@ -45,16 +47,20 @@ class PasswordSources:
     ask: Callable[[str], str] | None
 
 
-async def apply_to(url: str, draft: Draft, sources: PasswordSources, *, operator: str, dry_run: bool) -> Difference:
+async def apply_to(
+    url: str, draft: Draft, sources: PasswordSources, *, operator: str, dry_run: bool, keyring: Keyring | None = None
+) -> Difference:
     """Apply a file to the database and return what that changed; raises CannotApply.
 
-    A dry run does the very same and then takes it back.
+    A dry run does the very same and then takes it back. The keyring seals the credentials of hosts.
     """
     if draft.file is None:
         raise CannotApply(draft.problems)
     secrets = resolve_passwords(draft, draft.file, sources)
     async with administration.transaction(url, keep=not dry_run) as tx:
-        difference = await apply_file(tx, draft.file, secrets, operator=operator, problems=draft.problems)
+        difference = await apply_file(
+            tx, draft.file, secrets, operator=operator, problems=draft.problems, keyring=keyring
+        )
     if not dry_run and len(difference.members) >= administration.ANALYSE_FROM_MEMBERS:
         await administration.analyse(url)
     return difference
@@ -67,6 +73,7 @@ async def apply_file(
     *,
     operator: str,
     problems: Sequence[Problem] = (),
+    keyring: Keyring | None = None,
 ) -> Difference:
     """Make the organisation what the file says. `secrets` are the passwords by the place that has them.
 
@@ -83,7 +90,8 @@ async def apply_file(
     found = found or list(_without_password(file, current, secrets))
     if found:
         raise CannotApply(found)
-    difference = organisation_changes.difference(file, current, await _new_hashes(file, current, secrets))
+    hashes = await _new_hashes(file, current, secrets)
+    difference = organisation_changes.difference(file, current, hashes, _sealed(file, secrets, keyring))
     if not difference:
         return difference
     try:
@@ -114,11 +122,12 @@ def resolve_passwords(draft: Draft, file: OrganisationFile, sources: PasswordSou
     """
     secrets: dict[str, str] = {}
     waiting: list[tuple[str, Password]] = []
-    for path, password in file.passwords.items():
+    for path, password in {**file.passwords, **file.host_credentials}.items():
         if password.source == "prompt":
             waiting.append((path, password))
             continue
-        told = _read_password(password, sources)
+        kind = "authorization" if path in file.host_credentials else "password"
+        told = _read_password(password, sources, kind)
         if isinstance(told, Problem):
             draft.problems.append(Problem(f"{path}.{told.path}", told.message))
         else:
@@ -138,15 +147,15 @@ def resolve_passwords(draft: Draft, file: OrganisationFile, sources: PasswordSou
 _UNUSABLE: Final = f"is no usable password: it must have 1 to {SECRET_BYTES_MAX} bytes of UTF-8"
 
 
-def _read_password(password: Password, sources: PasswordSources) -> str | Problem:
+def _read_password(password: Password, sources: PasswordSources, kind: str) -> str | Problem:
     match password.source:
         case "env":
-            name = "passwordEnv"
+            name = f"{kind}Env"
             if password.value not in sources.environment:
                 return Problem(name, f"there is no variable {password.value} in the environment: set it")
             told = sources.environment[password.value]
         case "file":
-            name = "passwordFile"
+            name = f"{kind}File"
             path = sources.folder / password.value
             try:
                 told = path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
@@ -154,7 +163,7 @@ def _read_password(password: Password, sources: PasswordSources) -> str | Proble
                 reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
                 return Problem(name, f"{path} cannot be read: {reason}")
         case _:
-            name = "passwordMd5" if password.is_md5 else "password"
+            name = "passwordMd5" if password.is_md5 else kind
             told = password.value
     return told if _is_usable(told) else Problem(name, _UNUSABLE)
 
@@ -172,6 +181,8 @@ def _secret(file: OrganisationFile, path: str, told: str, password: Password) ->
 
 
 def _whose(file: OrganisationFile, path: str) -> str:
+    if path in file.host_credentials and file.hosts:
+        return f"host {file.hosts[path].host_id} (its Authorization)"
     if path in file.users:
         return f"user {file.users[path].user_name}"
     return f"credential {file.credentials[path].login}"
@@ -184,6 +195,18 @@ def _without_password(file: OrganisationFile, current: Current, secrets: Mapping
             yield Problem(f"{path}.passwordPrompt", f"the new credential {credential.login} needs a password: type one")
 
 
+def _sealed(file: OrganisationFile, secrets: Mapping[str, str], keyring: Keyring | None) -> dict[str, tuple[str, str]]:
+    """The credentials of hosts, sealed."""
+    given = {path: secrets[path] for path in file.host_credentials if path in secrets}
+    if given and keyring is None:
+        raise CannotApply([Problem(path, "its credential cannot be sealed without the keys file") for path in given])
+    return {
+        path: seal_credential(keyring, file.settings.org_id, (file.hosts or {})[path].host_id, value)
+        for path, value in given.items()
+        if keyring is not None
+    }
+
+
 async def _new_hashes(file: OrganisationFile, current: Current, secrets: Mapping[str, str]) -> dict[str, str]:
     """A hash for each password that is not the stored one; a few at a time, as each takes 19 MiB."""
     stored: dict[str, str | None] = {}
@@ -193,6 +216,7 @@ async def _new_hashes(file: OrganisationFile, current: Current, secrets: Mapping
     for path, credential in file.credentials.items():
         stored_credential = current.credentials.get(credential.login)
         stored[path] = stored_credential.secret_hash if stored_credential else None
+    secrets = {path: secret for path, secret in secrets.items() if path in stored}
     verifier = Passwords(waiting_max=len(secrets) + 1)
     few = asyncio.Semaphore(passwords.THREADS)
 
@@ -219,7 +243,7 @@ def _events(org_id: int, difference: Difference, operator: str, now: datetime) -
     changes: list[dict[str, str]] = []
     personal = {"operator": operator}
     for number, change in enumerate(difference.records, start=1):
-        lines = [f"{line.sign} {line.text}" for line in organisation_changes.record_lines(change)]
+        lines = [f"{line.sign} {line.text}" for line in change_lines.record_lines(change)]
         fact = {"sign": change.sign, "what": change.what}
         if change.what in _PERSONAL:
             personal[f"change {number}"] = "\n".join(lines)

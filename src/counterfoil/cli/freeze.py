@@ -12,9 +12,9 @@ from urllib.parse import quote
 from cyclopts import App
 
 from counterfoil.application import freezes
-from counterfoil.cli import remote
+from counterfoil.cli import environment
 from counterfoil.cli.org import database, operator_name
-from counterfoil.cli.remote import CannotCall
+from counterfoil.cli.remote import RemoteError
 from counterfoil.domain.freezes import REASON_MAX, Scope
 from counterfoil.domain.refusals import Refusal
 from counterfoil.settings import load_settings
@@ -84,8 +84,8 @@ def list_(*, past: bool = False) -> int:
 
 def _tell(method: str, path: str, body: object = None) -> int:
     try:
-        data = remote.from_environment(os.environ).call(method, path, body)["data"]
-    except CannotCall as error:
+        data = environment.session(os.environ).call(method, path, body)["data"]
+    except RemoteError as error:
         return _fail(str(error))
     for each in data if isinstance(data, list) else [data]:
         print(_line(each))  # noqa: T201 - the command line's own output

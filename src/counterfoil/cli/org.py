@@ -14,11 +14,12 @@ from cyclopts import App
 from rich.console import Console
 from rich.text import Text
 
-from counterfoil.application import administration
+from counterfoil.application import administration, keys
 from counterfoil.application.administration import CannotApply, PasswordSources
 from counterfoil.application.organisation_files import Draft, read
 from counterfoil.cli.output import fail
-from counterfoil.domain.organisation_changes import Difference, describe
+from counterfoil.domain.change_lines import describe
+from counterfoil.domain.organisation_changes import Difference
 from counterfoil.domain.payloads import points_text
 from counterfoil.settings import Settings, WrongSetting, load_settings
 from counterfoil.storage import embedded, migrations
@@ -73,8 +74,16 @@ def _apply(file: Path, draft: Draft, *, dry_run: bool) -> Difference:
     if draft.file is None:
         raise CannotApply(draft.problems)
     sources = PasswordSources(os.environ, file.parent, _ask if sys.stdin.isatty() else None)
-    with database(load_settings(os.environ)) as url:
-        return asyncio.run(administration.apply_to(url, draft, sources, operator=operator_name(), dry_run=dry_run))
+    settings = load_settings(os.environ)
+    with database(settings) as url:
+        keyring = _keyring(settings) if draft.file.host_credentials else None
+        work = administration.apply_to(url, draft, sources, operator=operator_name(), dry_run=dry_run, keyring=keyring)
+        return asyncio.run(work)
+
+
+def _keyring(settings: Settings) -> keys.Keyring:
+    """The keys that seal the credentials of hosts; those of the embedded database are made where there are none."""
+    return keys.load_keys(settings.keys_path) if settings.database_url else keys.load_or_create_keys(settings.keys_path)
 
 
 @contextmanager

@@ -1,76 +1,131 @@
-"""Commands that act for a person go over HTTP with that person's token: the command line is no back door."""
+"""A person's session with a service, and the one client of the commands that act for a person.
+
+They go through the API with that person's token, so that the command line can do nothing that the API refuses.
+"""
 
 from __future__ import annotations
 
 import json
-from base64 import b64encode, urlsafe_b64decode
+import os
+import tempfile
+from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
 from typing import Any, Final
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
-URL: Final = "COUNTERFOIL_URL"
-TOKEN: Final = "COUNTERFOIL_TOKEN"  # noqa: S105 - the name of a variable
-CREDENTIALS: Final = "COUNTERFOIL_CREDENTIALS"
-VARIABLES: Final = (URL, TOKEN, CREDENTIALS)
-TIMEOUT_SECONDS: Final = 30
+import msgspec
+
+SECONDS_MAX: Final = 60
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
-class CannotCall(Exception):
-    """The call could not be made or was refused; the message says what to do."""
+class RemoteError(Exception):
+    """The command cannot reach the service as this person; the message says what to do."""
+
+
+class Refused(RemoteError):
+    """The service refused; `errors` are its own, each with code, message and path."""
+
+    def __init__(self, status: int, errors: list[dict[str, Any]]) -> None:
+        super().__init__("; ".join(f"{each.get('code')}: {each.get('message')}" for each in errors) or f"HTTP {status}")
+        self.status = status
+        self.errors = errors
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
-    """A running service, and who calls it."""
+class Session:
+    """Where the person is signed in, through which calling system, and as whom."""
 
     url: str
-    headers: Mapping[str, str]
+    org_id: int
+    credential: str
+    user_name: str
+    credential_md5: str = field(repr=False)
+    token: str = field(repr=False)
 
-    def call(self, method: str, path: str, body: object = None) -> Any:
-        """The answer's body; raises CannotCall with the service's own words."""
-        data = None if body is None else json.dumps(body).encode()
-        headers = {**self.headers, "Content-Type": "application/json"}
-        # The address is the operator's own, and was checked to be http or https.
-        request = Request(f"{self.url}{path}", data, headers, method=method)  # noqa: S310
-        try:
-            with urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
-                return json.load(answer)
-        except HTTPError as error:
-            try:
-                [told] = json.load(error)["errors"]
-                message = f"{told['message']} ({told['code']})"
-            except (ValueError, KeyError, TypeError):
-                message = f"{self.url} answered HTTP {error.code}"
-            raise CannotCall(message) from None
-        except (URLError, TimeoutError, ValueError) as error:
-            raise CannotCall(f"{self.url} does not answer: {getattr(error, 'reason', error)}") from None
+    def call(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """The answer to one call as this person; raises RemoteError."""
+        basic = b64encode(f"{self.credential}:{self.credential_md5}".encode()).decode()
+        own = {
+            "Authorization": f"Basic {basic}",
+            "X-CAP-API-AUTH-ORG-ID": str(self.org_id),
+            "X-CAP-UI-AUTH-TOKEN": self.token,
+        }
+        return send(self.url, method, path, body, {**own, **(headers or {})})
 
 
-def from_environment(environment: Mapping[str, str]) -> Remote:
-    """The service and the caller that the environment names; raises CannotCall."""
-    missing = [name for name in VARIABLES if not environment.get(name)]
-    if missing:
-        raise CannotCall(f"set {', '.join(missing)}: see docs/cli.md")
-    url, token = environment[URL].rstrip("/"), environment[TOKEN]
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise CannotCall(f"{URL} must be the address of the service, such as http://127.0.0.1:8640")
-    return Remote(
-        url,
-        {
-            "Authorization": f"Basic {b64encode(environment[CREDENTIALS].encode()).decode()}",
-            "X-CAP-API-AUTH-ORG-ID": str(_organisation_of(token)),
-            "X-CAP-UI-AUTH-TOKEN": token,
-        },
-    )
-
-
-def _organisation_of(token: str) -> int:
-    """The number that the token was made for; whether the token is good is the service's to say."""
+def send(url: str, method: str, path: str, body: object, headers: Mapping[str, str]) -> dict[str, Any]:
+    """One call; no proxy and no redirect is ever followed, for both would be shown the password."""
+    connection = _connection(url)
+    content = None if body is None else json.dumps(body, ensure_ascii=False).encode()
+    sent = {**headers, **({} if content is None else {"Content-Type": "application/json"})}
     try:
-        claims = token.split(".")[1]
-        return int(json.loads(urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["orgID"])
-    except (IndexError, KeyError, TypeError, ValueError):
-        raise CannotCall(f"{TOKEN} is no token: get one from POST /counterfoil/v1/ui-token") from None
+        connection.request(method, urlsplit(url).path.rstrip("/") + path, content, sent)
+        answer = connection.getresponse()
+        status, text = answer.status, answer.read()
+    except (HTTPException, OSError) as error:
+        raise RemoteError(f"{url} does not answer ({type(error).__name__}): check that it is served") from None
+    finally:
+        connection.close()
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise RemoteError(
+            f"{url} answered HTTP {status} with something else than Counterfoil's JSON: check the address"
+        )
+    if status != 200:
+        raise Refused(status, [each for each in found.get("errors") or [] if isinstance(each, dict)])
+    return found
+
+
+def _connection(url: str) -> HTTPConnection:
+    parts = urlsplit(url)
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme not in ("http", "https"):
+        raise RemoteError(f"{url} is no address of a service: use one such as https://counterfoil.example.com")
+    if parts.scheme == "https":
+        return HTTPSConnection(host, port, timeout=SECONDS_MAX)
+    if host not in _LOOPBACK:
+        raise RemoteError(f"{url} would show the password to the network: use https")
+    return HTTPConnection(host, port, timeout=SECONDS_MAX)
+
+
+def save(path: Path, session: Session) -> None:
+    """Keep the session in a file that only its owner can read; it replaces the one before."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".session-")  # made with mode 0600
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(session))
+    Path(unfinished).replace(path)
+
+
+def find(path: Path) -> Session | None:
+    """The session that is kept there, None without one; raises RemoteError when it cannot be trusted."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise RemoteError(f"{path} can be read by others: remove it with `counterfoil logout` and sign in again")
+        return msgspec.json.decode(path.read_bytes(), type=Session)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RemoteError(f"{path} cannot be read: {error.strerror}") from None
+    except msgspec.MsgspecError:
+        raise RemoteError(f"{path} is not a session: sign in again with `counterfoil login`") from None
+
+
+def signed_in(path: Path) -> Session:
+    """The session that is kept there; raises RemoteError without one."""
+    session = find(path)
+    if session is None:
+        raise RemoteError("you are not signed in: run `counterfoil login` first")
+    return session

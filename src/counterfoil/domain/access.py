@@ -35,6 +35,7 @@ class Right(StrEnum):
     CHECK = "CanCheckRequest"
     FREEZE = "CanFreeze"
     MOVE_DIRECTLY = "CanMovePointsDirectly"
+    SETTLE = "CanSettleIncident"
 
 
 class UnitKind(StrEnum):

@@ -1,32 +1,25 @@
-"""The difference between an organisation file and the organisation, as records to write and lines to read."""
+"""The difference between an organisation file and the organisation, as records to write."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
-from decimal import Decimal
-from operator import attrgetter
-from typing import Any, Final, Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
 
 from counterfoil.domain import member_entries
 from counterfoil.domain.access import Grant, OrgUnit, UnitKind
 from counterfoil.domain.member_entries import MemberChange
 from counterfoil.domain.organisation_files import (
-    IDENTIFIER_FIELDS,
     Current,
     OrganisationFile,
     OrganisationSettings,
     grant_key,
 )
 from counterfoil.domain.organisations import Credential, Group, Host, Person, Programme, ReasonCode, User
-from counterfoil.domain.payloads import points_text
 from counterfoil.domain.policies import Policy
-from counterfoil.domain.policy_texts import describe_cap, describe_rule
 
 R = TypeVar("R")
-MEMBERS_SHOWN_MAX: Final = 20
-PASSWORD: Final = "password"  # noqa: S105 - the name of a field
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +77,16 @@ class Difference:
         return bool(self.records or self.members)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a printed difference."""
-
-    sign: str
-    text: str
-
-
-def difference(file: OrganisationFile, current: Current, new_hashes: Mapping[str, str]) -> Difference:
+def difference(
+    file: OrganisationFile,
+    current: Current,
+    new_hashes: Mapping[str, str],
+    sealed: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+) -> Difference:
     """Compare a file that has no problems with what is there.
 
-    `new_hashes` has the hash of each password that is new or another than the stored one, by place.
+    `new_hashes` has the hash of each password that is new or another than the stored one, by place; `sealed` the
+    own credential of each host that has one, with the digest to compare it by.
     """
     version = current.version + 1
     units = {str(unit.unit_id): unit for unit in file.units.values()}
@@ -122,7 +113,7 @@ def difference(file: OrganisationFile, current: Current, new_hashes: Mapping[str
         credentials=_compare("credential", _credentials(file, current, new_hashes)),
         groups=_groups(file, current),
         grants=_grants(file, current),
-        hosts=_hosts(file, current, version),
+        hosts=_hosts(file, current, version, sealed),
         policy=_compare("policy", {f"revision {policy.revision}": (known_policy, policy)}),
         programme=_compare(
             "programme",
@@ -182,155 +173,6 @@ def _grants(file: OrganisationFile, current: Current) -> tuple[Change[Grant], ..
     return (*gone, *new)
 
 
-def _reason_codes(file: OrganisationFile, current: Current) -> tuple[Change[ReasonCode], ...]:
-    if file.reason_codes is None:
-        return ()
-    known = {(each.code, each.request_type): each for each in current.reason_codes}
-    wanted = {(each.code, each.request_type): each for each in file.reason_codes.values()}
-    return tuple(
-        Change("reason code", f"{key[0]} for {key[1] or 'all types'}", known.get(key), wanted.get(key))
-        for key in dict.fromkeys((*known, *wanted))
-        if known.get(key) != wanted.get(key)
-    )
-
-
-def _hosts(file: OrganisationFile, current: Current, version: int) -> tuple[Change[Host], ...]:
-    if file.hosts is None:
-        return ()
-    wanted = {host.host_id: host for host in file.hosts.values()}
-    changes = [Change("host", key, host, None) for key, host in current.hosts.items() if key not in wanted]
-    for key, host in wanted.items():
-        known = current.hosts.get(key)
-        # What a request was approved for is an entry and its revision. The organisation's version as revision
-        # never comes back, not even when an entry is removed and added again.
-        revised = replace(host, revision=version)
-        if known is None or replace(known, revision=version) != revised:
-            changes.append(Change("host", key, known, revised))
-    return tuple(changes)
-
-
-def describe(difference: Difference) -> Iterator[Line]:
-    """The difference as lines to read; no password is in them, nor anything made of one."""
-    for change in difference.records:
-        yield from record_lines(change)
-    yield from _member_lines(difference.members)
-
-
-def record_lines(change: Change[Any]) -> Iterator[Line]:
-    """The lines of one change: one for what comes or goes, one for each field that differs."""
-    head = f"{change.what} {change.key}"
-    if change.before is None or change.after is None:
-        record = change.after or change.before
-        facts = ", ".join(_fact(label, value) for label, value in _facts(record) if _is_news(value))
-        yield Line(change.sign, f"{head}: {facts}" if facts else head)
-        return
-    for (label, before), (_, after) in zip(_facts(change.before), _facts(change.after), strict=True):
-        if before == after:
-            continue
-        if label == PASSWORD:
-            yield Line("~", f"{head} password: changed; what was issued for the old one ends")
-        else:
-            yield Line("~", f"{head} {label}: {_text(before)} → {_text(after)}")
-
-
-def _is_news(value: object) -> bool:
-    return not (value is None or value is True or value == ())
-
-
-def _fact(label: str, value: object) -> str:
-    return "password set" if label == PASSWORD else f"{label} {_text(value)}"
-
-
-def _text(value: object) -> str:
-    match value:
-        case None | ():
-            return "none"
-        case bool():
-            return "true" if value else "false"
-        case tuple():
-            return " ".join(str(each) for each in value)
-        case datetime():
-            return value.isoformat()
-        case Decimal():
-            return format(value.normalize(), "f")
-        case _:
-            return str(value)
-
-
-def _facts(record: object) -> list[tuple[str, object]]:
-    """What a record says, under the names that the file uses."""
-    return [(label, read(record)) for label, read in _FACTS.get(type(record), ())]
-
-
-def _points(points: int | None) -> str | None:
-    return None if points is None else points_text(points)
-
-
-def _address(host: Host) -> str:
-    is_default = host.port == (443 if host.scheme == "https" else 80)
-    return f"{host.scheme}://{host.pattern}" + ("" if is_default else f":{host.port}")
-
-
-_FACTS: Final[Mapping[type, Sequence[tuple[str, Callable[[Any], object]]]]] = {
-    OrganisationSettings: (
-        ("name", attrgetter("name")),
-        ("timeZone", attrgetter("time_zone")),
-        ("wireTimeZone", attrgetter("wire_time_zone")),
-        ("countryCode", attrgetter("country_code")),
-        ("profile", attrgetter("profile")),
-        ("control", attrgetter("control")),
-        ("echoCredentials", attrgetter("echo_credentials")),
-        ("readScope", attrgetter("read_scope")),
-    ),
-    OrgUnit: (
-        ("name", attrgetter("name")),
-        ("code", attrgetter("code")),
-        ("parent zone", attrgetter("zone_parent_id")),
-        ("parent concept", attrgetter("concept_parent_id")),
-        ("store", attrgetter("store_id")),
-        ("active", attrgetter("active")),
-    ),
-    Person: (
-        ("name", attrgetter("name")),
-        ("memberIdentifiers", lambda person: tuple(f"{kind} {value}" for kind, value in person.member_identifiers)),
-        ("active", attrgetter("active")),
-    ),
-    Group: (("name", attrgetter("name")), ("people", attrgetter("people"))),
-    User: (
-        ("userName", attrgetter("user_name")),
-        ("person", attrgetter("person_id")),
-        (PASSWORD, attrgetter("password_hash")),
-        ("active", attrgetter("active")),
-    ),
-    Credential: (
-        ("id", attrgetter("user_id")),
-        ("person", attrgetter("person_id")),
-        ("till", attrgetter("unit_id")),
-        ("rights", attrgetter("rights")),
-        (PASSWORD, attrgetter("secret_hash")),
-        ("active", attrgetter("active")),
-    ),
-    Host: (
-        ("url", _address),
-        ("target", attrgetter("target")),
-    ),
-    Policy: (
-        ("approvals", lambda policy: None if policy.rules else policy.approvals_required),
-        ("rules", lambda policy: tuple(describe_rule(rule) + ";" for rule in policy.rules)),
-        ("caps", lambda policy: tuple(describe_cap(cap) + ";" for cap in policy.caps)),
-    ),
-    ReasonCode: (("name", attrgetter("name")),),
-    Programme: (
-        ("name", attrgetter("name")),
-        ("currencyPerPoint", attrgetter("currency_per_point")),
-        ("holdDays", attrgetter("hold_days")),
-        ("releaseGraceHours", attrgetter("release_grace_hours")),
-        ("goodwillExpiryDays", attrgetter("goodwill_expiry_days")),
-        ("goodwillPointsMax", lambda programme: _points(programme.goodwill_points_max)),
-    ),
-}
-
-
 def _grant_text(grant: Grant) -> str:
     holder = f"group {grant.group_id}" if grant.group_id else grant.person_id
     parts = [holder, grant.access_right.value, f"at {grant.unit_id or 'the whole organisation'}"]
@@ -344,32 +186,37 @@ def _grant_text(grant: Grant) -> str:
     return " ".join(parts)
 
 
-def _member_lines(members: tuple[MemberChange, ...]) -> Iterator[Line]:
-    if len(members) <= MEMBERS_SHOWN_MAX:
-        for member in members:
-            yield from _member(member)
-        return
-    new = sum(member.is_new for member in members)
-    identified = sum(not member.is_new and member.before != member.after for member in members)
-    lots = sum(len(member.lots) for member in members)
-    points = points_text(sum(member.points for member in members))
-    if new:
-        yield Line("+", f"{new:,} members")
-    if identified:
-        yield Line("~", f"{identified:,} members: identifiers")
-    if lots:
-        yield Line("+", f"{lots:,} lots with {points} points")
+def _reason_codes(file: OrganisationFile, current: Current) -> tuple[Change[ReasonCode], ...]:
+    if file.reason_codes is None:
+        return ()
+    known = {(each.code, each.request_type): each for each in current.reason_codes}
+    wanted = {(each.code, each.request_type): each for each in file.reason_codes.values()}
+    return tuple(
+        Change("reason code", f"{key[0]} for {key[1] or 'all types'}", known.get(key), wanted.get(key))
+        for key in dict.fromkeys((*known, *wanted))
+        if known.get(key) != wanted.get(key)
+    )
 
 
-def _member(member: MemberChange) -> Iterator[Line]:
-    head = f"member {member.member_id}"
-    names = [(IDENTIFIER_FIELDS[kind], member.before.get(kind), value) for kind, value in member.after.items()]
-    if member.is_new:
-        yield Line("+", f"{head}: " + ", ".join(f"{name} {value}" for name, _, value in names))
-    else:
-        for name, before, after in names:
-            if before != after:
-                yield Line("~", f"{head} {name}: {before or 'none'} → {after}")
-    for lot in member.lots:
-        end = f"until {lot.expires_at.isoformat()}" if lot.expires_at else "for ever"
-        yield Line("+", f"{head} lot {lot.reference}: {points_text(lot.points)} points {end}")
+def _hosts(
+    file: OrganisationFile, current: Current, version: int, sealed: Mapping[str, tuple[str, str]]
+) -> tuple[Change[Host], ...]:
+    if file.hosts is None:
+        return ()
+    wanted = {}
+    for path, host in file.hosts.items():
+        known = current.hosts.get(host.host_id)
+        own = sealed.get(path)
+        if path in file.host_credentials and known is not None and (own is None or own[1] == known.credential_mac):
+            # The same credential, or none was typed: what is sealed already stays.
+            own = (known.credential_sealed or "", known.credential_mac or "") if known.credential_mac else None
+        wanted[host.host_id] = replace(host, credential_sealed=own[0], credential_mac=own[1]) if own else host
+    changes = [Change("host", key, host, None) for key, host in current.hosts.items() if key not in wanted]
+    for key, host in wanted.items():
+        known = current.hosts.get(key)
+        # What a request was approved for is an entry and its revision. The organisation's version as revision
+        # never comes back, not even when an entry is removed and added again.
+        revised = replace(host, revision=version)
+        if known is None or replace(known, revision=version) != revised:
+            changes.append(Change("host", key, known, revised))
+    return tuple(changes)

@@ -48,6 +48,7 @@ class OrganisationSettings:
     control: str
     echo_credentials: str
     read_scope: str = "organisation"
+    incident_quorum: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class OrganisationFile:
     groups: Mapping[str, Group] | None = None
     grants: Mapping[str, Grant] | None = None
     hosts: Mapping[str, Host] | None = None
+    host_credentials: Mapping[str, Password] = field(default_factory=dict)
     policy: PolicyFile | None = None
     programme: Programme | None = None
     reason_codes: Mapping[str, ReasonCode] | None = None

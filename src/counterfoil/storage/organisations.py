@@ -64,6 +64,7 @@ class _Snapshot(msgspec.Struct):
     programme: Programme | None
     groups: list[Group]
     ever_capped: bool
+    incident_quorum: int
 
 
 _snapshot = msgspec.json.Decoder(_Snapshot, strict=False)
@@ -101,6 +102,7 @@ async def find_organisation(tx: Tx, org_id: int) -> Organisation | None:
         read_scope=read.read_scope,
         groups={group.group_id: group for group in read.groups},
         ever_capped=read.ever_capped,
+        incident_quorum=read.incident_quorum,
     )
 
 
