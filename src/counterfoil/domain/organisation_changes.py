@@ -17,6 +17,7 @@ from counterfoil.domain.organisation_files import (
     grant_key,
 )
 from counterfoil.domain.organisations import Credential, Group, Host, Person, Programme, ReasonCode, User
+from counterfoil.domain.payloads import points_text
 from counterfoil.domain.policies import Policy
 
 R = TypeVar("R")

@@ -3,7 +3,7 @@
 INSERT INTO organisation (
     org_id, name, time_zone, wire_time_zone, country_code, profile, control, echo_credentials, read_scope,
     incident_quorum)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT DO NOTHING
 RETURNING org_id
 
