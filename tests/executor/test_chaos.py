@@ -118,7 +118,7 @@ def striking(machines: Machines, chance: random.Random) -> Iterator[None]:
     over = threading.Event()
 
     def run() -> None:
-        while not over.wait(chance.uniform(0.1, 1.0)):
+        while not over.wait(chance.uniform(0.05, 0.4)):
             machines.strike(chance)
 
     thread = threading.Thread(target=run)
@@ -154,7 +154,7 @@ async def make_requests(worker: Worker, org_id: int, chance: random.Random) -> N
         points = 2_000_000 if chance.random() < 0.1 else 100  # more than the member has: refused
         command = submit_command(organisation, reference=reference, payload=payload_of(reference, points))
         await patiently(worker.submit, command)
-        lease = {"lease_owner": "gone", "lease_seconds": 1.0} if chance.random() < 0.2 else {}
+        lease: dict[str, Any] = {"lease_owner": "gone", "lease_seconds": 1.0} if chance.random() < 0.2 else {}
         assert isinstance(
             await patiently(worker.decide, decide_command(organisation, command.request_id, **lease)), Request
         )

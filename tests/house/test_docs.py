@@ -233,8 +233,9 @@ def states_page() -> str:
     lines += [
         "",
         "On the built-in ledger a request goes from `pending` straight to `succeeded` or `failed`, in the transaction",
-        "of the last approval. On an external host it goes through `approved`, and `unknown` while an answer is looked up.",
-        "Nothing leads to `withdrawn` or `expired` yet: they belong to requests that can be taken back or have a life time.",
+        "of the last approval. On an external host it goes through `approved`, and `unknown` while an answer is looked",
+        "up. Nothing leads to `withdrawn` or `expired` yet: they belong to requests that can be taken back or have a",
+        "life time.",
         "",
     ]
     return "\n".join(lines)
