@@ -25,11 +25,12 @@ from counterfoil.domain.intouch_answers import Executed
 from counterfoil.domain.organisations import Host
 from counterfoil.domain.requests import Request, State
 
+PAYLOAD = b'{"body":{"root":{"redeem":{}}}}'
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 HOST = Host("h", "https", "a.example.com", 443, "external", absent_after_seconds=60.0, overall_seconds=600.0)
 REQUEST = Request(
     request_id=ids.uuid7(), request_type="POINTS-REDEMPTION", state=State.APPROVED, maker_person_id="E-1",
-    maker_user_id=1, maker_user_name="m", unit_id=1, points=1000, host_id="h", host_revision=1, payload=b"{}",
+    maker_user_id=1, maker_user_name="m", unit_id=1, points=1000, host_id="h", host_revision=1, payload=PAYLOAD,
     digest=b"d", approvals_required=1, started_at=NOW, decided_at=NOW, due_at=NOW, fence=3,
 )  # fmt: skip
 DONE = Executed("answer", True, 200, {}, "{}", "REF", 800, "Points Redeemed")  # noqa: FBT003

@@ -117,11 +117,6 @@ class Request:
     fence: int = 0
     executed: Executed | None = None
 
-    @property
-    def reference(self) -> str:
-        """The key by which an external host knows the request: the maker's, else one of ours."""
-        return self.external_reference or f"CF-{self.request_id}"
-
 
 @dataclass(frozen=True, slots=True)
 class Submit:

@@ -267,10 +267,8 @@ class Executor:
         call = self._outbound(held, work, host)
         if isinstance(call, Failure):
             answer: Reply | Failure = call
-        elif clock() >= held.valid_until:
-            answer = Failure(sent=False, kind="lease", message="the lease ended before anything was sent")
         else:
-            answer = await intouch.send(self._session, call)
+            answer = await intouch.send(self._session, call, may_send=lambda: clock() < held.valid_until)
         seconds = clock() - started_at
         judgement = judge(work.request.request_type, answer, repeated=step.repeated, doubtful=step.doubtful)
         self._observer.attempted(held.host_id, judgement.verdict.value, seconds)
