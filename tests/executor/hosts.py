@@ -41,7 +41,8 @@ class IntouchHost:
     rows: list[dict[str, Any]] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
     look_ups: str = "ok"
-    repeats: int = 0
+    repeats: list[tuple[str, list[str]]] = field(default_factory=list)
+    met: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -76,6 +77,7 @@ class IntouchHost:
         if received.method == "GET":
             return self._look_up(received, writer)
         fault = self.choose(received)
+        self.met.append((json.loads(received.body)["root"]["redeem"].get("external_reference_number", ""), fault))
         if fault == "cut_before":
             return False
         if fault in BEFORE:
@@ -110,7 +112,7 @@ class IntouchHost:
         reference = item["external_reference_number"]
         points = int(item["points_redeemed"])
         if any(row["external_reference_number"] == reference for row in self.rows):
-            self.repeats += 1
+            self.repeats.append((reference, [fault for each, fault in self.met if each == reference]))
             return _item(744, "Reference number already exists")
         if points > self.balance:
             return _item(818, "Current points are less than points requested for redemption")

@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.contract.shop import BOTH, CHECKER, MAKER, NOBODY, SECOND, ZONE, Shop
+from counterfoil.cli import remote
+from counterfoil.cli.remote import Session
+from tests.contract.serving import command
+from tests.contract.shop import BOTH, CHECKER, MAKER, NOBODY, SECOND, ZONE, Shop, md5
 from tests.executor.conftest import settled
 from tests.executor.hosts import IntouchHost
 
@@ -120,3 +124,20 @@ def test_pages(shop: Shop, host: IntouchHost) -> None:
     for name, value in (("limit", "0"), ("limit", "201"), ("state", "x"), ("cursor", "x")):
         refused = shop.http.get(INCIDENTS, headers=shop.headers(), params={name: value})
         assert (refused.status_code, refused.json()["errors"][0]["path"]) == (400, name)
+
+
+def test_on_the_command_line(shop: Shop, host: IntouchHost, tmp_path: Path) -> None:
+    _, incident_id = an_incident(shop, host)
+    session = Session(shop.serve.url, shop.org_id, shop.till, CHECKER, md5(shop.password), shop.token(CHECKER))
+    remote.save(tmp_path / "session.json", session)
+    environment = shop.serve.environment | {"COUNTERFOIL_SESSION_FILE": str(tmp_path / "session.json")}
+    listed = command("incident", "list", environment=environment)
+    assert (listed.returncode, incident_id in listed.stdout, "no_look_up" in listed.stdout) == (0, True, True)
+    shown = command("incident", "show", incident_id, environment=environment)
+    assert "attempt 1: unknown" in shown.stdout, shown.stderr
+    assert "Basic <withheld>" in shown.stdout
+    arguments = ("--reason", "seen", "--evidence", "T-1")
+    ended = command("incident", "settle", incident_id, "executed", *arguments, environment=environment)
+    assert ended.stdout == "settled as executed: the request has succeeded\n", ended.stderr
+    again = command("incident", "settle", incident_id, "executed", *arguments, environment=environment)
+    assert (again.returncode, "already settled" in again.stderr) == (1, True)

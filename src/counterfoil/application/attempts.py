@@ -20,7 +20,7 @@ from counterfoil.domain import executions as rules
 from counterfoil.domain import freezes
 from counterfoil.domain.answers import shown_headers
 from counterfoil.domain.attempts import Failure, Judgement, Reply
-from counterfoil.domain.calls import build_call, sent_reference
+from counterfoil.domain.calls import build_call
 from counterfoil.domain.executions import Call, Execution, Moved, Pace, Search, Trouble
 from counterfoil.domain.intouch_answers import Executed
 from counterfoil.domain.look_ups import Absent, Found, NoVerdict
@@ -184,8 +184,7 @@ async def _fresh(tx: Tx, organisation: Organisation, version: int) -> Organisati
 
 def claim_of(request: Request) -> tuple[str, str]:
     """The host and the reference that the request claims there."""
-    reference = sent_reference(request.request_id, request.request_type, request.payload)
-    return request.host_id, reference or f"CF-{request.request_id}"
+    return request.host_id, rules.reference_of(request)
 
 
 def _begin_one(execution: Execution, command: Begin, batch: _Batch) -> Work:
@@ -254,7 +253,7 @@ def _settle_answer(execution: Execution, host: Host | None, command: Answered, b
         succeeded = judgement.verdict == "succeeded"
         executed = Executed(
             "answer", succeeded, shown["status"], shown["headers"], _encode(shown["body"]).decode(),
-            execution.request.reference, judgement.code, judgement.message,
+            rules.reference_of(execution.request), judgement.code, judgement.message,
         )  # fmt: skip
     moved = rules.settle_attempt(
         execution, host, number=command.number, fence=command.fence, judgement=judgement, executed=executed,

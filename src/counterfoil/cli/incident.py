@@ -62,9 +62,8 @@ def show(incident_id: str) -> int:
     console.print_json(json.dumps(found["sent"]))
     for each in found["attempts"]:
         when = each["sentAt"] or each["plannedAt"]
-        console.print(
-            Text(f"attempt {each['number']}: {each['outcome'] or each['state']}, {when}, {each['milliseconds']} ms")
-        )
+        came_to = each["outcome"] or each["state"]
+        console.print(Text(f"attempt {each['number']}: {came_to}, {when}, {each['milliseconds']} ms"))
         console.print_json(json.dumps(each["response"]))
     for each in found["lookUps"]:
         console.print(Text(f"look-up {each['number']}: {each['verdict']}, {each['answeredAt']}"))

@@ -14,6 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from counterfoil.domain.attempts import REPEATS, Judgement, LookUpBy, Verdict, next_attempt_after
+from counterfoil.domain.calls import sent_reference
 from counterfoil.domain.intouch_answers import DUPLICATE_REFERENCE, ITEM_MESSAGES, Executed
 from counterfoil.domain.organisations import Host
 from counterfoil.domain.requests import Request, State
@@ -98,6 +99,11 @@ class Moved:
     lost: int | None = None
     late: bool = False
     again: bool = False
+
+
+def reference_of(request: Request) -> str:
+    """The key by which the host knows the request: what the call carries, else one of ours."""
+    return sent_reference(request.request_id, request.request_type, request.payload) or f"CF-{request.request_id}"
 
 
 def begin(execution: Execution, host: Host | None, fence: int, *, now: datetime) -> Moved:
@@ -291,7 +297,7 @@ def _used(request: Request) -> Executed:
 def _refused(request: Request, status: int, code: int, message: str) -> Executed:
     """A failure that is ours to tell: no host has answered it, so it has no headers."""
     body = _told_body(request, code, message, succeeded=False)
-    return Executed("counterfoil", False, status, {}, body, request.reference, code, message)  # noqa: FBT003
+    return Executed("counterfoil", False, status, {}, body, reference_of(request), code, message)  # noqa: FBT003
 
 
 def _told_body(request: Request, code: int, message: str, *, succeeded: bool) -> str:
@@ -337,11 +343,11 @@ def found(request: Request, evidence: Mapping[str, Any]) -> Executed:
         kept = {name: evidence[name] for name in _EVIDENCE if name in evidence}
         body["response"]["responses"]["points"] = kept | body["response"]["responses"]["points"]
     text = json.dumps(body, default=str)
-    return Executed("look-up", True, 200, {}, text, request.reference, 800, "found by a look-up")  # noqa: FBT003
+    return Executed("look-up", True, 200, {}, text, reference_of(request), 800, "found by a look-up")  # noqa: FBT003
 
 
 def end_by_people(request: Request, *, succeeded: bool, now: datetime) -> Request:
     """A request whose incident was settled: what people found out stands for the answer."""
     code, message = (800, "Executed, as people found out") if succeeded else (889, "Not executed, as people found out")
     body = _told_body(request, code, message, succeeded=succeeded)
-    return _end(request, Executed("people", succeeded, 200, {}, body, request.reference, code, message), now)
+    return _end(request, Executed("people", succeeded, 200, {}, body, reference_of(request), code, message), now)

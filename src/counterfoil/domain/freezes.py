@@ -66,6 +66,9 @@ class Frost:
     members: frozenset[int]
 
 
+NOTHING_FROZEN: Final = Frost(False, frozenset(), frozenset(), frozenset(), frozenset(), frozenset())  # noqa: FBT003
+
+
 def frost(organisation: Organisation) -> Frost:
     """What the freezes of an organisation stop."""
 

@@ -128,11 +128,6 @@ class Request:
         """Whether it was rejected with the wish that it be corrected and made again."""
         return self.state is State.REJECTED and bool(self.decisions) and self.decisions[-1].sent_back
 
-    @property
-    def reference(self) -> str:
-        """The key by which an external host knows the request: the maker's, else one of ours."""
-        return self.external_reference or f"CF-{self.request_id}"
-
 
 def is_overdue(state: State, expires_at: datetime | None, now: datetime) -> bool:
     """Whether nobody decided in time. Time alone ends a request; the sweep only writes it down."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 FAILURES_MAX: Final = 5
-OPEN_SECONDS_MAX: Final = 60.0
+LONGER_MAX: Final = 12  # times as long as at first
 
 
 @dataclass(slots=True)
@@ -49,7 +49,8 @@ class Breaker:
         if self.failures < FAILURES_MAX:
             return False
         was_open = self.open_until is not None
-        self._open_seconds = min(max(self._open_seconds * 2, self.first_seconds), OPEN_SECONDS_MAX)
+        longest = self.first_seconds * LONGER_MAX
+        self._open_seconds = min(max(self._open_seconds * 2, self.first_seconds), longest)
         self.open_until = now + self._open_seconds
         self._trial_until = 0.0
         return not was_open

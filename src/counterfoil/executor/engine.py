@@ -273,13 +273,12 @@ class Executor:
         call = self._outbound(held, work, host)
         if isinstance(call, Failure):
             answer: Reply | Failure = call
-        elif clock() >= held.valid_until:
-            answer = Failure(sent=False, kind="lease", message="the lease ended before anything was sent")
         else:
-            answer = await intouch.send(self._session, call)
+            answer = await intouch.send(self._session, call, may_send=lambda: clock() < held.valid_until)
         seconds = clock() - started_at
         judgement = judge(work.request.request_type, answer, repeated=step.repeated, doubtful=step.doubtful)
-        self._tell(held, answer, judgement.verdict.value, seconds)
+        self._observer.attempted(held.host_id, judgement.verdict.value, seconds)
+        self._count(held, works=isinstance(answer, Reply) and answer.status < SERVER_ERROR)
         return await self._settle(
             held.org_id,
             Answered(
@@ -298,6 +297,8 @@ class Executor:
             answer = await intouch.look_up(self._session, call)
         seconds = clock() - started_at
         self._observer.attempted(held.host_id, f"look_up_{type(answer).__name__.lower()}", seconds)
+        if not isinstance(answer, NoVerdict):
+            self._count(held, works=True)
         return await self._settle(
             held.org_id,
             LookedUp(
@@ -339,17 +340,17 @@ class Executor:
             name: self._keyring.open(org_id, request.request_id, name, value) for name, value in sealed.items()
         }
 
-    def _tell(self, held: Held, answer: Reply | Failure, outcome: str, seconds: float) -> None:
-        self._observer.attempted(held.host_id, outcome, seconds)
+    def _count(self, held: Held, *, works: bool) -> None:
+        """Open or close the breaker of the host."""
         breaker = self._breakers[held.org_id, held.host_id]
-        was_open = breaker.is_open
-        if isinstance(answer, Failure) or answer.status >= SERVER_ERROR:
+        if not works:
             if breaker.failed(asyncio.get_running_loop().time()):
                 self._observer.breaker(held.host_id, is_open=True)
+        elif breaker.is_open:
+            self._observer.breaker(held.host_id, is_open=False)
+            breaker.succeeded()
         else:
             breaker.succeeded()
-            if was_open:
-                self._observer.breaker(held.host_id, is_open=False)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from counterfoil.application import ids, incidents, reads
 from counterfoil.application.requests import Stale
 from counterfoil.domain.access import Actor
 from counterfoil.domain.evidence import AttemptRow, LookUpRow
+from counterfoil.domain.executions import reference_of
 from counterfoil.domain.incidents import Incident, SettleIncident, not_found, read_settlement
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.refusals import InvalidPayload, Refusal, RequestNotFound
@@ -215,7 +216,7 @@ async def _shown(context: Context, organisation: Organisation, incident_id: UUID
 
 
 def _data(organisation: Organisation, incident: Incident, request: Request, evidence: Attempts) -> IncidentData:
-    reference = next((each.reference for each in evidence.attempts), request.reference)
+    reference = next((each.reference for each in evidence.attempts), reference_of(request))
     return IncidentData(
         *_line(incident, request.request_type, request.host_id),
         state=request.state,

@@ -12,7 +12,7 @@ import msgspec
 
 from counterfoil.domain.evidence import AttemptRow, LookUpRow
 from counterfoil.domain.executions import Attempt, Execution
-from counterfoil.domain.freezes import Frost
+from counterfoil.domain.freezes import NOTHING_FROZEN, Frost
 from counterfoil.storage import statements
 from counterfoil.storage.database import Tx
 from counterfoil.storage.requests import request_from_row
@@ -60,7 +60,14 @@ async def organisations_with_open(tx: Tx) -> list[int]:
 
 
 async def claim(
-    tx: Tx, org_id: int, owner: str, free: Mapping[str, int], frozen: Frost, *, slots: int, lease_seconds: float
+    tx: Tx,
+    org_id: int,
+    owner: str,
+    free: Mapping[str, int],
+    frozen: Frost = NOTHING_FROZEN,
+    *,
+    slots: int,
+    lease_seconds: float,
 ) -> list[Claim]:
     """Take what is due and not frozen: as many of a host as it has `free` slots, `slots` of one that is not named."""
     rows = await tx.fetch(

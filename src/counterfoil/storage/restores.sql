@@ -1,6 +1,7 @@
 -- name: find_identity
 -- Which database this is: a restore to a point in time ends on another timeline, a copied one is another system.
-SELECT s.system_identifier::text AS system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8) AS timeline,
+SELECT s.system_identifier::text AS system_identifier,
+    CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline,
     m.system_identifier AS marked_system, m.timeline AS marked_timeline, clock_timestamp() AS now
 FROM pg_control_system() s LEFT JOIN restore_mark m ON m.only_row
 

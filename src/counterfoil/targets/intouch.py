@@ -11,7 +11,7 @@ import select
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -48,6 +48,10 @@ class Unreadable(Exception):
     """The answer is in an encoding that was not asked for and is not known."""
 
 
+class Withheld(Exception):
+    """Who wanted to send it may not any more: frozen for a while, and the request is another's by now."""
+
+
 class Stale(aiohttp.ClientConnectionError):
     """A connection that was kept has something to say before it was asked: nothing was sent on it."""
 
@@ -58,6 +62,7 @@ class Progress:
 
     sent: bool = False
     kept: bool = False
+    may_send: Callable[[], bool] = lambda: True
 
 
 _PROGRESS: Final[ContextVar[Progress]] = ContextVar("progress")
@@ -71,6 +76,8 @@ class Request(aiohttp.ClientRequest):
         progress = _PROGRESS.get()
         if progress.kept and not _is_silent(conn):
             raise Stale("the connection has ended or carries an answer too many")
+        if not progress.may_send():
+            raise Withheld("the lease ended before anything was sent")
         progress.sent = True
         return await super().send(conn)
 
@@ -152,15 +159,16 @@ async def _once(request: aiohttp.ClientRequest, pass_on: aiohttp.ClientHandlerTy
         raise Lost(str(error)) from error
 
 
-async def send(session: Session, call: OutboundCall) -> Reply | Failure:
-    """Send the call once. A cancelled send counts as sent: nobody knows."""
-    progress = Progress()
+async def send(session: Session, call: OutboundCall, *, may_send: Callable[[], bool] = lambda: True) -> Reply | Failure:
+    """Send the call once. A cancelled send counts as sent: nobody knows. `may_send` is asked at the last moment."""
+    progress = Progress(may_send=may_send)
     _PROGRESS.set(progress)
     try:
         async with asyncio.timeout(call.deadline_seconds):
             return await _send(session, call, progress)
-    except AddressRefused as error:
-        return Failure(sent=False, kind="address", message=str(error))
+    except (AddressRefused, Withheld) as error:
+        kind = "address" if isinstance(error, AddressRefused) else "lease"
+        return Failure(sent=False, kind=kind, message=str(error))
     except socket.gaierror as error:
         return Failure(sent=False, kind="resolve", message=f"the name has no address: {error}")
     except TooLarge:
