@@ -153,9 +153,9 @@ def _write(writer: asyncio.StreamWriter, status: int, body: object, *headers: st
 
 
 @contextmanager
-def a_host(port: int = 0) -> Iterator[IntouchHost]:
+def a_host(port: int = 0, host: IntouchHost | None = None) -> Iterator[IntouchHost]:
     """A host that listens meanwhile."""
-    host = IntouchHost()
+    host = host or IntouchHost()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
