@@ -272,7 +272,7 @@ async def test_delegator_and_delegate_at_once_have_one_voice(database_url: str) 
             (request,) = await house.submitted()
             voices = [house.decide(turn + number, request.request_id, person) for number, person in
                       enumerate((CHECKER, "E-third", CHECKER, "E-third"))]  # fmt: skip
-            assert kinds(await asyncio.gather(*voices)) == {"pending": 1, "AlreadyCompleted": 3}
+            assert kinds(await asyncio.gather(*voices)) == {"pending": 1, "AlreadyVoted": 3}, turn
             last = await house.decide(turn, request.request_id, OTHER_CHECKER)
             assert last.state is State.SUCCEEDED
 

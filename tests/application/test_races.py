@@ -432,8 +432,10 @@ async def test_two_voices_of_many_checkers_execute_once(database_url: str) -> No
             for each in made
             for person in (CHECKER, OTHER_CHECKER, CHECKER, OTHER_CHECKER)
         ]
-        outcomes = await asyncio.gather(*house.shared_out(voices, "decide"))
-        assert codes(outcomes) == {800: 10, "Request": 10, "AlreadyCompleted": 20}
+        told = codes(await asyncio.gather(*house.shared_out(voices, "decide")))
+        # A second voice comes before the last one or after it.
+        assert told.pop("AlreadyCompleted", 0) + told.pop("AlreadyVoted", 0) == 20
+        assert told == {800: 10, "Request": 10}
 
 
 @pytest.mark.slow

@@ -246,7 +246,7 @@ class Archive:
 
     def find(self, **query: Any) -> list[str]:
         named = {value: name for name, value in vars(self).items() if isinstance(value, str)}
-        return [named[each] for each in ids(self.shop, "/requests", **query)]  # type: ignore[arg-type]
+        return [named[each] for each in ids(self.shop, "/requests", **query)]
 
 
 @pytest.fixture(scope="module")

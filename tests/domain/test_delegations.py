@@ -13,6 +13,7 @@ from counterfoil.application import ids
 from counterfoil.domain import access, decisions, delegations
 from counterfoil.domain.access import Right
 from counterfoil.domain.organisations import Delegation, Policy, Programme
+from counterfoil.domain.policies import Need, Requirement
 from counterfoil.domain.requests import Decision, Request, State
 from tests.builders import CHECKER, MAKER, OTHER_CHECKER, TILL, ZONE, decide_command, grant, organisation
 
@@ -79,7 +80,8 @@ def test_the_right_that_is_named_is_used() -> None:
     lent = Delegation(ids.uuid7(), CHECKER, OTHER_CHECKER, NOW, NOW + timedelta(days=1))
     found = organisation(delegations=(lent,), policy=Policy(1, 3), programme=Programme(1, "Demo"))
     request = Request(
-        ids.uuid7(), "POINTS-REDEMPTION", State.PENDING, MAKER, 1, "m", TILL, 100, "h1", 1, b"{}", b"d", 3, NOW
+        ids.uuid7(), "POINTS-REDEMPTION", State.PENDING, MAKER, 1, "m", TILL, 100, "h1", 1, b"{}", b"d", 3, NOW,
+        requirement=Requirement((Need(3),)),
     )  # fmt: skip
 
     def voice(on_behalf_of: str | None, *earlier: Decision) -> Any:

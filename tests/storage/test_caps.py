@@ -134,7 +134,7 @@ RULES = {
     "UPDATE request SET requirement = '[]'": "request_requirement_never_changes",
     "UPDATE request SET policy_revision = 9": "request_requirement_never_changes",
     "UPDATE request SET auto_rule = 'x'": "request_requirement_never_changes",
-    "UPDATE request SET expires_at = now()": "request_requirement_never_changes",
+    "UPDATE request SET expires_at = now()": "request_life_never_changes",
 }
 
 

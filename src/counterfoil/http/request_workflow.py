@@ -19,6 +19,7 @@ from counterfoil.application.requests import KeyConflict, Replayed, Stale
 from counterfoil.domain import payload_types, payloads
 from counterfoil.domain.access import Actor, resolve_place
 from counterfoil.domain.organisations import Organisation
+from counterfoil.domain.payload_types import Asked
 from counterfoil.domain.payloads import TASK
 from counterfoil.domain.refusals import (
     IdempotencyConflict,
@@ -123,7 +124,7 @@ async def prepare(
     return command, content
 
 
-def _normalised(asked: payload_types.Asked, organisation: Organisation) -> payload_types.Asked:
+def _normalised(asked: Asked, organisation: Organisation) -> Asked:
     value = identifiers.normalise(asked.identifier_kind, asked.identifier_value, organisation.country_code)
     return replace(asked, identifier_value=value)
 
