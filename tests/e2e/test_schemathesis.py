@@ -32,6 +32,10 @@ OPERATIONS = (
     "GET /v2/customers/{customer_id}/points/balance",
     "POST /counterfoil/v1/ui-token",
     "GET /counterfoil/v1/requests/{request_id}/events",
+    "GET /counterfoil/v1/requests/{request_id}/attempts",
+    "GET /counterfoil/v1/incidents",
+    "GET /counterfoil/v1/incidents/{incident_id}",
+    "POST /counterfoil/v1/incidents/{incident_id}/settle",
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",
@@ -90,12 +94,12 @@ def test_as_described(serve: Serve, shop: Shop, label: str, caller: str) -> None
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("label", OPERATIONS[:9])
+@pytest.mark.parametrize("label", OPERATIONS[:11])
 def test_as_described_at_length(serve: Serve, shop: Shop, label: str) -> None:
     run(serve, label, headers_of(shop, "maker"), examples=150)
 
 
-@pytest.mark.parametrize("label", OPERATIONS[:9])
+@pytest.mark.parametrize("label", OPERATIONS[:11])
 def test_good_answers_are_as_described(serve: Serve, shop: Shop, label: str) -> None:
     """The same with the names of what is really there put in, so that the calls succeed."""
     pending = shop.create(shop.body(shop.members[0]))["requestId"]
