@@ -60,8 +60,15 @@ class Machines:
             subprocess.Popen([*PROGRAM, "execute"], env=environment, stdout=subprocess.DEVNULL, stderr=self.log)
         )
 
+    def keep(self) -> None:
+        """As a process manager does: one that could not start, because the database was down, is started again."""
+        for ended in [each for each in self.executors if each.poll() is not None]:
+            self.executors.remove(ended)
+            self.start_executor()
+
     def strike(self, chance: random.Random) -> None:
         """Do one harm."""
+        self.keep()
         kind = chance.choices(("kill", "freeze", "terminate", "crash"), (4, 2, 6, 1))[0]
         self.killed[kind] = self.killed.get(kind, 0) + 1
         match kind:
@@ -206,6 +213,7 @@ def check_dust(machines: Machines, host: IntouchHost, org_id: int) -> dict[str, 
         "WHERE org_id = $1 AND due_at IS NOT NULL", org_id,
     ):  # fmt: skip
         assert time.monotonic() < give_up_at, stuck
+        machines.keep()
         time.sleep(0.2)
     rows = fetch(
         machines.database.url,

@@ -134,7 +134,11 @@ INCIDENT_ID: Final = Parameter(
 INCIDENT_FILTERS: Final = (
     Parameter("state", "open (the default) or all", {"enum": ["open", "all", ""]}),
     Parameter("limit", "Incidents per page, 1 to 200", {"type": "string", "pattern": "^([1-9][0-9]?|1[0-9]{2}|200)?$"}),
-    Parameter("cursor", "`nextCursor` of the page before", {"type": "string", "format": "uuid"}),
+    Parameter(
+        "cursor",
+        "`nextCursor` of the page before",
+        {"anyOf": [{"type": "string", "format": "uuid"}, {"const": ""}]},
+    ),
 )
 CUSTOMER_ID: Final = Parameter(
     "customer_id",

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
-from msgspec import Raw
+from msgspec import Meta, Raw
 
 from counterfoil.application import ids, incidents, reads
 from counterfoil.application.requests import Stale
 from counterfoil.domain.access import Actor
 from counterfoil.domain.evidence import AttemptRow, LookUpRow
 from counterfoil.domain.executions import reference_of
-from counterfoil.domain.incidents import Incident, SettleIncident, not_found, read_settlement
+from counterfoil.domain.incidents import TEXT_MAX, Incident, SettleIncident, not_found, read_settlement
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.refusals import InvalidPayload, Refusal, RequestNotFound
 from counterfoil.domain.requests import Request
@@ -27,6 +27,9 @@ from counterfoil.http.routing import Answer, Call, Context
 LIMIT_MAX: Final = 200
 _FIRST: Final = UUID(int=0)
 _Line: TypeAlias = tuple[str, str, str, str, str, str, str, str | None, str | None]
+
+
+_Told: TypeAlias = Annotated[str, Meta(pattern=r"\S", max_length=TEXT_MAX)]
 
 
 class Attempt(msgspec.Struct):
@@ -126,8 +129,8 @@ class Settlement(msgspec.Struct):
     """What became of the request, and how that is known."""
 
     settledAs: Literal["executed", "not_executed"]
-    reason: str
-    evidence: str
+    reason: _Told
+    evidence: _Told
 
 
 async def list_attempts(context: Context, call: Call) -> Answer:
