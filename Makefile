@@ -1,4 +1,5 @@
 PYTHON ?= python3
+SEEDS ?= 100
 POSTGRES15 ?= /usr/lib/postgresql/15/bin
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -9,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-all check format bench bench-large lock clean
+.PHONY: help demo serve test test-all check format chaos bench bench-large lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +37,9 @@ check: .venv/dev ## linter, formatter, types, import arrows
 format: .venv/dev ## put the code into the form that check wants
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+chaos: .venv/dev ## kill executors and the database at random, again and again (SEEDS=100)
+	COUNTERFOIL_TEST_CHAOS_SEEDS=$(SEEDS) $(BIN)/python -m pytest -s tests/executor/test_chaos.py $(ARGS)
 
 bench: .venv/dev ## measure, in under five minutes
 	$(BIN)/python -m bench $(ARGS)

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, Final
 
-# Every question may use `moved`: each lot as its postings tell it.
+# Every question may use `moved`, each lot as its postings tell it, and `external`.
 _MOVED: Final = """
-WITH moved AS (
+WITH external AS (  -- what is executed on a host of its own, not on the ledger
+    SELECT DISTINCT org_id, subject_id AS request_id FROM event WHERE kind = 'approved'
+), moved AS (
     SELECT p.org_id, j.member_id, p.lot_id,
         coalesce(sum(p.points) FILTER (WHERE p.source = 'issued'), 0) AS issued,
         coalesce(sum(p.points) FILTER (WHERE p.destination = 'redeemed'), 0)
@@ -96,7 +98,8 @@ QUESTIONS: Final[Mapping[str, str]] = {
         FROM request r LEFT JOIN redemption x USING (org_id, request_id)
         WHERE r.request_type = 'POINTS-REDEMPTION'
         GROUP BY r.org_id, r.request_id, r.state
-        HAVING count(x.redemption_id) <> (r.state = 'succeeded')::integer
+        HAVING count(x.redemption_id)
+            <> (r.state = 'succeeded' AND (r.org_id, r.request_id) NOT IN (SELECT * FROM external))::integer
         """,
     "a redemption is the one that was asked for": """
         SELECT x.org_id, x.redemption_id FROM redemption x LEFT JOIN request r USING (org_id, request_id)
@@ -119,7 +122,8 @@ QUESTIONS: Final[Mapping[str, str]] = {
         SELECT r.org_id, r.request_id, r.state, count(g.request_id) AS goodwills
         FROM request r LEFT JOIN goodwill g USING (org_id, request_id)
         GROUP BY r.org_id, r.request_id, r.state, r.request_type
-        HAVING count(g.request_id) <> (r.request_type = 'GOODWILL-POINTS' AND r.state = 'succeeded')::integer
+        HAVING count(g.request_id) <> (r.request_type = 'GOODWILL-POINTS' AND r.state = 'succeeded'
+            AND (r.org_id, r.request_id) NOT IN (SELECT * FROM external))::integer
         """,
     "a goodwill is the one that was asked for": """
         SELECT g.org_id, g.request_id FROM goodwill g LEFT JOIN request r USING (org_id, request_id)
@@ -144,7 +148,8 @@ QUESTIONS: Final[Mapping[str, str]] = {
            OR s.label <> btrim(convert_from(r.payload, 'UTF8')::json -> 'body' ->> 'label')
            OR EXISTS (SELECT FROM request later WHERE later.org_id = s.org_id AND later.member_id = s.member_id
                       AND later.request_type = 'CUSTOMER-STATUS-CHANGE' AND later.state = 'succeeded'
-                      AND later.ended_at > s.changed_at)
+                      AND later.ended_at > s.changed_at
+                      AND (later.org_id, later.request_id) NOT IN (SELECT * FROM external))
         """,
     "what was redeemed of a member is in its redemptions": """
         SELECT m.org_id, m.member_id, posted.points, asked.points AS redeemed
@@ -206,8 +211,9 @@ QUESTIONS: Final[Mapping[str, str]] = {
     "a request has facts of its execution when it was executed": """
         SELECT r.org_id, r.request_id, r.state, r.outcome FROM request r
         WHERE (r.state IN ('succeeded', 'failed')) <> (r.outcome IS NOT NULL)
-           OR r.request_type <> 'ADMIN-CHANGE' AND (r.state = 'succeeded')
-              <> coalesce((convert_from(r.outcome, 'UTF8')::json ->> 'code') = CASE r.request_type
+           OR r.request_type <> 'ADMIN-CHANGE' AND (r.state = 'succeeded') <> coalesce(
+                 (convert_from(r.outcome, 'UTF8')::json ->> 'succeeded')::boolean,
+                 (convert_from(r.outcome, 'UTF8')::json ->> 'code') = CASE r.request_type
                      WHEN 'POINTS-REDEMPTION' THEN '800' WHEN 'GOODWILL-POINTS' THEN '201' ELSE '200' END, false)
         """,
     "an approved change of the organisation made exactly one version": """
@@ -231,16 +237,61 @@ QUESTIONS: Final[Mapping[str, str]] = {
                     AND convert_from(e.facts, 'UTF8')::json ->> 'by' IS NOT NULL) AS without_voice
             FROM event e WHERE e.org_id = r.org_id AND e.subject_id = r.request_id
         ) e ON true
-        WHERE e.submitted <> 1 OR e.ended <> (r.state <> 'pending')::integer
+        WHERE (r.org_id, r.request_id) NOT IN (SELECT * FROM external) AND (
+           e.submitted <> 1 OR e.ended <> (r.state <> 'pending')::integer
            OR e.voices - e.without_voice <> (SELECT count(*) FROM decision d
                            WHERE d.org_id = r.org_id AND d.request_id = r.request_id)
-           OR r.version <> 1 + e.voices + (r.state IN ('withdrawn', 'expired'))::integer
+           OR r.version <> 1 + e.voices + (r.state IN ('withdrawn', 'expired'))::integer)
+        """,
+    "each state change outside has exactly one event, in an order that the table of transitions allows": """
+        SELECT r.org_id, r.request_id, r.state, e.kinds FROM request r JOIN external USING (org_id, request_id)
+        LEFT JOIN LATERAL (
+            SELECT array_agg(e.kind ORDER BY e.at, e.event_id) AS kinds,
+                string_agg(e.kind, '>' ORDER BY e.at, e.event_id) AS way, count(*) AS n,
+                count(*) FILTER (WHERE e.kind = 'voice') AS voices,
+                count(*) FILTER (WHERE e.kind = 'approved'
+                    AND convert_from(e.facts, 'UTF8')::json ->> 'by' IS NOT NULL) AS without_voice
+            FROM event e WHERE e.org_id = r.org_id AND e.subject_id = r.request_id
+              AND e.kind IN ('submitted', 'voice', 'approved', 'unknown', 'succeeded', 'failed', 'rejected')
+        ) e ON true
+        WHERE e.way !~ '^submitted>(voice>)*approved(>unknown(>approved)?)*(>succeeded|>failed)?$'
+           OR e.kinds[array_upper(e.kinds, 1)] <> r.state OR r.version <> e.n
+           OR e.voices + 1 - e.without_voice <> (SELECT count(*) FROM decision d
+                               WHERE d.org_id = r.org_id AND d.request_id = r.request_id)
+        """,
+    "what is open outside is due some time or waits for people, and nothing else is": """
+        SELECT r.org_id, r.request_id, r.state, r.due_at FROM request r
+        LEFT JOIN incident i ON i.org_id = r.org_id AND i.request_id = r.request_id AND i.settled_at IS NULL
+        WHERE (r.state IN ('approved', 'unknown')) <> (r.due_at IS NOT NULL OR i.incident_id IS NOT NULL)
+           OR r.due_at IS NOT NULL AND i.incident_id IS NOT NULL
+           OR (r.lease_owner IS NULL) <> (r.lease_until IS NULL) OR r.due_at IS NULL AND r.lease_owner IS NOT NULL
+        """,
+    "a settled success outside has its reference to itself, a failure has given it back": """
+        SELECT r.org_id, r.request_id, r.state, count(k.reference) AS claims
+        FROM request r JOIN external USING (org_id, request_id) LEFT JOIN reference_claim k USING (org_id, request_id)
+        GROUP BY r.org_id, r.request_id, r.state
+        HAVING count(k.reference) > 1 OR r.state = 'failed' AND count(k.reference) > 0
+            OR count(k.reference) = 0 AND r.state = 'succeeded'
+               AND EXISTS (SELECT FROM attempt a WHERE a.org_id = r.org_id AND a.request_id = r.request_id)
+        """,
+    "an attempt is answered once, with its times in order": """
+        SELECT a.org_id, a.request_id, a.number, a.state FROM attempt a
+        WHERE (a.state = 'answered') <> (a.response IS NOT NULL) OR a.sent_at > a.answered_at
+        """,
+    "an incident is settled by people who agree, never by the maker": """
+        SELECT i.org_id, i.incident_id, i.settled_as FROM incident i
+        JOIN organisation o USING (org_id) JOIN request r USING (org_id, request_id)
+        WHERE i.settled_as IS NOT NULL AND (
+            NOT EXISTS (SELECT FROM incident_voice v WHERE v.org_id = i.org_id AND v.incident_id = i.incident_id
+                        AND v.settled_as = i.settled_as AND v.person_id <> r.maker_person_id)
+            OR r.state <> CASE i.settled_as WHEN 'executed' THEN 'succeeded' ELSE 'failed' END)
         """,
     "an event belongs to something": """
         SELECT e.org_id, e.subject_id, e.kind FROM event e LEFT JOIN request r
             ON r.org_id = e.org_id AND r.request_id = e.subject_id
         WHERE r.request_id IS NULL
-          AND e.kind IN ('submitted', 'voice', 'succeeded', 'failed', 'rejected', 'withdrawn', 'expired', 'commented')
+          AND e.kind IN ('submitted', 'voice', 'approved', 'unknown', 'succeeded', 'failed', 'rejected', 'withdrawn',
+                         'expired', 'commented', 'incident_opened')
         """,
     "a voice uses up its person and whoever lent them the right, never the maker": """
         SELECT u.org_id, u.request_id, u.person_id FROM (
@@ -269,7 +320,7 @@ QUESTIONS: Final[Mapping[str, str]] = {
     "what expired did so at its time and not before": """
         SELECT r.org_id, r.request_id FROM request r
         WHERE r.state = 'expired' AND r.ended_at IS DISTINCT FROM r.expires_at
-           OR r.state NOT IN ('expired', 'pending') AND r.ended_at > r.expires_at
+           OR r.state NOT IN ('expired', 'pending') AND coalesce(r.decided_at, r.ended_at) > r.expires_at
         """,
     "a comment, a delegation and a freeze have their events": """
         SELECT c.org_id, c.comment_id AS id FROM request_comment c LEFT JOIN event e

@@ -227,6 +227,43 @@ class Settings:
         ),
     )
 
+    execute: str = field(
+        default="on",
+        metadata=_read(
+            "COUNTERFOIL_EXECUTE",
+            "on or off: whether `serve` calls external hosts itself; off where `counterfoil execute` does",
+            _on_or_off,
+        ),
+    )
+    calls_max: int = field(
+        default=64,
+        metadata=_read("COUNTERFOIL_CALLS_MAX", "calls to external hosts of one process at once", _whole(1, 10_000)),
+    )
+    lease_seconds: int = field(
+        default=30,
+        metadata=_read(
+            "COUNTERFOIL_LEASE_SECONDS",
+            "time after which another process takes over what a dead one was executing, seconds",
+            _whole(1, 3600),
+        ),
+    )
+    decide_seconds_max: int = field(
+        default=30,
+        metadata=_read(
+            "COUNTERFOIL_DECIDE_SECONDS_MAX",
+            "time that a decide call waits for an external host before it answers AdminTask, seconds",
+            _whole(0, 600),
+        ),
+    )
+    pace_percent: int = field(
+        default=100,
+        metadata=_read(
+            "COUNTERFOIL_PACE_PERCENT",
+            "waits between attempts, look-ups and polls, per cent of the usual; below 100 is for tests",
+            _whole(1, 1000),
+        ),
+    )
+
     @property
     def keys_path(self) -> Path:
         """The file of the keys."""

@@ -119,6 +119,14 @@ class Telemetry:
             buckets=SECONDS,
             **given,
         )
+        self._attempts = Histogram(
+            "attempt_seconds", "Calls and look-ups at external hosts, by what they came to", ["host", "outcome"],
+            buckets=(*SECONDS, 30.0), **given,
+        )  # fmt: skip
+        self._breakers = Gauge(
+            "breaker_open", "1 while a host is left alone", ["host"], multiprocess_mode="livemax", **given
+        )
+        self._pause_told = False
         # The children of a metric, looked up once: `labels` costs as much as all the rest.
         self._refused_with = cache(lambda code: self._refusals.labels(str(code)).inc)
         self._of_route = cache(
@@ -168,6 +176,22 @@ class Telemetry:
     def pool_wait(self, seconds: float) -> None:
         """A database connection was free after this time."""
         self._pool_wait.observe(seconds)
+
+    def attempted(self, host_id: str, outcome: str, seconds: float) -> None:
+        """A call or a look-up at an external host has ended."""
+        self._attempts.labels(host_id, outcome).observe(seconds)
+        self._log.info("attempt", host=host_id, outcome=outcome, ms=round(seconds * 1000, 2))
+
+    def breaker(self, host_id: str, *, is_open: bool) -> None:
+        """A host is left alone for a while, or is called again."""
+        self._breakers.labels(host_id).set(int(is_open))
+        log().warning("host is left alone" if is_open else "host answers again", host=host_id)
+
+    def paused(self, reason: str | None) -> None:
+        """Nothing is executed, for this reason; None: it is."""
+        if (reason is not None) != self._pause_told:
+            log().error("executions are paused" if reason else "executions go on", reason=reason)
+        self._pause_told = reason is not None
 
 
 def render_metrics(registry: CollectorRegistry, oldest_pending: Mapping[int, float] | None) -> bytes:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from counterfoil.application import organisation_files
-from counterfoil.domain import admin_changes, dual_control, organisation_changes
+from counterfoil.domain import admin_changes, change_lines, dual_control, organisation_changes
 from counterfoil.domain.organisation_changes import Change, Difference
 from counterfoil.domain.organisation_files import Current
 from counterfoil.domain.organisations import Organisation
@@ -38,7 +38,7 @@ def test_it_is_read_as_it_was_stored(content: bytes) -> None:
     again = msgspec.json.decode(stored, type=Difference)
     assert again == difference
     assert msgspec.json.encode(again) == stored
-    assert [*organisation_changes.describe(again)] == [*organisation_changes.describe(difference)]
+    assert [*change_lines.describe(again)] == [*change_lines.describe(difference)]
 
 
 def records() -> dict[str, type]:

@@ -11,7 +11,8 @@ from counterfoil.application.administration import PasswordSources, resolve_pass
 from counterfoil.application.organisation_files import read
 from counterfoil.domain.access import Right
 from counterfoil.domain.callers import OAUTH, AccessGroup, TrustedIssuer
-from counterfoil.domain.organisation_changes import describe, difference
+from counterfoil.domain.change_lines import describe
+from counterfoil.domain.organisation_changes import difference
 from counterfoil.domain.organisation_files import Current
 from counterfoil.domain.organisations import Credential
 from counterfoil.http.app import ENDPOINTS, RESOURCES

@@ -13,7 +13,8 @@ from counterfoil.application.administration import PasswordSources, resolve_pass
 from counterfoil.application.organisation_files import Draft, read
 from counterfoil.domain import caller_entries, member_entries, organisation_files
 from counterfoil.domain.access import Right, UnitKind
-from counterfoil.domain.organisation_changes import describe, difference
+from counterfoil.domain.change_lines import describe
+from counterfoil.domain.organisation_changes import difference
 from counterfoil.domain.organisation_files import (
     Current,
     MemberEntry,
@@ -103,12 +104,39 @@ UNITS = "units: {zones: [{id: 1, name: Z}], concepts: [{id: 2, name: C}]}\n"
         ("policy: {approvals: 1_0}", 1, "policy.approvals", "plain digits"),
         ("policy: [1]", 1, "policy", "must be a mapping"),
         ("hosts: {id: a}", 1, "hosts", "must be a list"),
+        ("hosts: [{id: a, url: 'https://a.com', target: elsewhere}]", 1, "hosts[0].target", "ledger, external"),
+        ("hosts: [{id: a, url: 'http://a.com', target: external}]", 1, "hosts[0].url", "plainHttp: true"),
         (
-            "hosts:\n- id: a\n  url: https://a.example.com\n  target: external",
-            4,
-            "hosts[0].target",
-            "not there yet",
+            "hosts:\n- id: a\n  url: https://a.com\n  target: external\n  baseUrl: https://u:p@b.com",
+            5,
+            "hosts[0].baseUrl",
+            "a scheme, a host",
         ),
+        (
+            "hosts: [{id: a, url: 'https://a.com', target: external, baseUrl: 'https://b.com/../c'}]",
+            1,
+            "hosts[0].baseUrl",
+            "a scheme, a host",
+        ),
+        (
+            "hosts: [{id: a, url: 'https://a.com', target: external, caBundle: none}]",
+            1,
+            "hosts[0].caBundle",
+            "BEGIN CERTIFICATE",
+        ),
+        (
+            "hosts: [{id: a, url: 'https://a.com', target: external, attemptSeconds: 0}]",
+            1,
+            "hosts[0].attemptSeconds",
+            "above 0",
+        ),
+        (
+            "hosts: [{id: a, url: 'https://a.com', target: external, authorization: a, authorizationEnv: B}]",
+            1,
+            "hosts[0].authorizationEnv",
+            "keep one of them",
+        ),
+        ("hosts: [{id: a, url: 'https://a.com', target: ledger, private: true}]", 1, "hosts[0].private", "external"),
         ("hosts: [{id: a, url: 'https://*.com', target: ledger}]", 1, "hosts[0].url", "too many hosts"),
         ("hosts: [{id: a, url: 'https://u@b.com/x', target: ledger}]", 1, "hosts[0].url", "a scheme and host"),
         ("hosts: [{id: a, url: a.example.com, target: ledger}]", 1, "hosts[0].url", "a scheme and host"),

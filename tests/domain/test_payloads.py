@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from copy import deepcopy
 from decimal import Decimal
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -23,7 +25,7 @@ from counterfoil.domain.payloads import (
     read_entity_info,
     read_redemption,
 )
-from counterfoil.domain.refusals import BadHeaders, InvalidPayload, TypeNotSupported
+from counterfoil.domain.refusals import BadHeaders, BadUri, InvalidPayload, TypeNotSupported
 
 KIND = "POINTS-REDEMPTION"
 TASK = "payload.IntouchAPITask-Payload"
@@ -440,7 +442,11 @@ TRICKS = [
     "https:api.example.com", "https://https://api.example.com", "<<https://api.example.com>>",
     "https://api_example.com", "https://api.example.com,evil.com", "https://\uff41\uff50\uff49.example.com",
     "https://api\u3002example.com", "https://\u212aey.example.com", "https://api.example.com\u2024", "https://*.example.com",
-    "https://" + "a" * 254, "\u3000https://api.example.com",
+    "https://" + "a" * 254, "\u3000https://api.example.com", "https://api.example.com\r\n", "\thttps://api.example.com",
+    "https://2130706433", "http://0x7f000001", "http://0x7f.0.0.1", "http://127.1", "http://0177.0.0.1", "http://0x",
+    "http://127.0.0.256", "http://127.0.0.1.1", "http://0300.0250.1", "http://169.254.169.254.", "http://1.2.3.04",
+    "http://api.example.0x1f", "https://[::ffff:127.0.0.1]", "https://[fe80::1%25eth0]", "https://0:0:0:0:0:ffff:7f00:1",
+    "https://api.example.com%2eevil.com", "https://api.example.com%5c", "https://api.example.com/..", "https://..",
 ]  # fmt: skip
 
 
@@ -450,6 +456,41 @@ def test_what_is_not_plainly_a_host_is_refused(hostname: str) -> None:
     refused = find_host([Host("h", "https", "api.example.com", 443, "ledger")], hostname)
     assert isinstance(refused, InvalidPayload)
     assert refused.path == f"{TASK}.hostname"
+
+
+@given(st.from_regex(r"(0x)?[0-9a-f]{1,4}(\\.(0x)?[0-9a-f]{1,4}){0,4}", fullmatch=True))
+def test_a_number_is_an_address_only_in_its_plain_form(name: str) -> None:
+    address = parse_hostname(f"http://{name}")
+    if address is None:
+        return
+    try:
+        socket.inet_aton(name)  # what a resolver would take for an address, however it is spelled
+    except OSError:
+        return
+    assert str(IPv4Address(name)) == name
+
+
+PATHS = [
+    "//evil.example.com/v1.1/points/redeem", "/v1.1/points/../points/redeem", "/v1.1/points/%2e%2e/points/redeem",
+    "/v1.1/points%2fredeem", "/v1.1/points%5credeem", "/v1.1\\points\\redeem", "/v1.1/points/redeem%00",
+    "/v1.1/points/redeem?to=x", "/v1.1/points/redeem#x", "/v1.1/points/redeem ", " /v1.1/points/redeem",
+    "/v1.1/points/redeem\r\nHost: x", "/v1.1/points/redeem\x00", "v1.1/points/redeem", "/V1.1/points/redeem",
+    "@evil.example.com/v1.1/points/redeem", "/v1.1/points/redeem;x=1", "/v1.1/./points/redeem", "/v1.1//points/redeem",
+    "/v1.1/points/\uff52edeem", "https://evil.example.com/v1.1/points/redeem", "/v1.1/points/redee%6d",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS, ids=ascii)
+def test_a_path_is_the_type_s_own_to_the_letter(path: str) -> None:
+    with pytest.raises(InvalidPayload) as refused:
+        read_call(KIND, changed("payload/IntouchAPITask-Payload/path", path))
+    assert (refused.value.code, refused.value.path) == (2008, f"{TASK}.path")
+
+
+@given(st.text(max_size=40))
+def test_any_other_path_is_refused(path: str) -> None:
+    with pytest.raises((InvalidPayload, BadUri)):
+        read_call(KIND, changed("payload/IntouchAPITask-Payload/path", f"/v1.1/points/redeem{path}x"))
 
 
 @given(st.text(max_size=40).map(lambda text: f"https://{text}"))

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from counterfoil.domain import decisions, requests
+from counterfoil.domain import decisions, submissions
 from counterfoil.domain.access import Place, Right
 from counterfoil.domain.organisations import Credential, Host, Organisation, Person, Policy, Programme
 from counterfoil.domain.points import Lot, MemberAccount
@@ -61,7 +61,7 @@ def member(points: int = 500_000) -> MemberAccount:
 def submitted(org: Organisation = ORG, account: MemberAccount | None = None, **changes: Any) -> Submitted | Refusal:
     duplicate_of = changes.pop("duplicate_of", None)
     command = submit_command(org, **changes)
-    return requests.submit(org, command, account, digest=DIGEST, duplicate_of=duplicate_of, now=NOW)
+    return submissions.submit(org, command, account, digest=DIGEST, duplicate_of=duplicate_of, now=NOW)
 
 
 def pending(org: Organisation = ORG, account: MemberAccount | None = None, **changes: Any) -> Submitted:
@@ -287,7 +287,6 @@ def test_only_a_pending_request_is_decided(state: State) -> None:
     [
         (),
         (replace(ORG.hosts[0], revision=2),),
-        (replace(ORG.hosts[0], target="external"),),
         (Host("h2", "https", "crm-nightly-new.cc.capillarytech.com", 443, "ledger"),),
     ],
 )

@@ -24,7 +24,8 @@ from cyclopts import App
 from prometheus_client import CollectorRegistry
 
 from counterfoil import telemetry
-from counterfoil.application import caller_sections, organisation_files, policy_files
+from counterfoil.application import caller_sections, host_entries, organisation_files, policy_files
+from counterfoil.application.operations import Waiting
 from counterfoil.cli import demo
 from counterfoil.cli.main import app
 from counterfoil.domain import execution_answers
@@ -32,7 +33,7 @@ from counterfoil.domain.access import UnitKind
 from counterfoil.domain.intouch_answers import ITEM_MESSAGES
 from counterfoil.domain.refusals import Refusal
 from counterfoil.domain.requests import FINAL, TRANSITIONS, WIRE_STATE, State
-from counterfoil.http import described, described_calls, openapi, problems, wire
+from counterfoil.http import described, described_calls, health, openapi, problems, wire
 from counterfoil.http.app import ENDPOINTS
 from counterfoil.settings import Settings, WrongSetting, load_settings
 
@@ -235,8 +236,8 @@ def states_page() -> str:
     lines += [
         "",
         "On the built-in ledger a request goes from `pending` straight to `succeeded` or `failed`, in the transaction",
-        "of the last approval. Nothing leads to `approved` or `unknown` yet: they belong to the execution on external",
-        "hosts. A request that a checker sent back is `rejected`, with the mark `sentBack` in our own API. What is",
+        "of the last approval. On an external host it goes through `approved`, and `unknown` while an answer is looked",
+        "up. A request that a checker sent back is `rejected`, with the mark `sentBack` in our own API. What is",
         "over by time is shown as `expired` from that moment on, also before the sweep has stored it.",
         "",
     ]
@@ -272,7 +273,7 @@ def test_every_field_of_an_organisation_file() -> None:
         "accessGroups": {*caller_sections.ACCESS_GROUP},
         "uiTokenIssuers": {*caller_sections.ISSUER},
         "grants": {*organisation_files.GRANT},
-        "hosts": {*organisation_files.HOST},
+        "hosts": {*host_entries.HOST},
         "policy": {*policy_files.fields_of_the_section()},
         "programme": {*organisation_files.PROGRAMME},
         "reasonCodes": {*organisation_files.REASON_CODE},
@@ -310,7 +311,7 @@ def test_every_field_of_the_contract() -> None:
     )  # fmt: skip
     names = {name for body in bodies for name in body.__struct_encode_fields__}
     names |= {each.name for each in (*described.LIST_FILTERS, described.IDEMPOTENCY_KEY, described.IF_MATCH)}
-    for file in ("requests.py", "ledger_executions.py"):
+    for file in ("submissions.py", "ledger_executions.py"):
         names |= {*re.findall(r'yield "(\w+)"', (SOURCE / "domain" / file).read_text(encoding="utf-8"))}
     assert {"unfunded", "not_served"} <= names
     assert sorted(name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", spans)) == []
@@ -321,6 +322,7 @@ def test_every_metric() -> None:
     telemetry.Telemetry(registry)
     ours = {each.name + "_total" * (each.type == "counter") for each in registry.collect()}
     ours |= {*re.findall(r"^# TYPE (\w+)", telemetry.render_metrics(CollectorRegistry(), {}).decode(), re.MULTILINE)}
+    ours |= {*re.findall(r"^# TYPE (\w+)", health.outside_metrics(Waiting({}, None), 0).decode(), re.MULTILINE)}
     rows = rows_of(section(text_of("docs/operations.md"), "## Watching"))
     assert {name for row in rows for name in CODE.findall(row[0]) if name.startswith("counterfoil_")} == ours
 

@@ -21,7 +21,7 @@ from tests.http.conftest import Service, create_body
 
 def test_healthz_and_readyz(service: Service) -> None:
     assert service.client.get("/healthz").json() == {"status": "up"}
-    assert service.client.get("/readyz").json() == {"status": "ready"}
+    assert service.client.get("/readyz").json() == {"status": "ready", "paused": None}
 
 
 def test_not_ready_without_the_schema(service: Service) -> None:

@@ -16,7 +16,8 @@ from counterfoil.application.organisation_files import read
 from counterfoil.application.passwords import Passwords
 from counterfoil.domain import seals
 from counterfoil.domain.access import Right
-from counterfoil.domain.organisation_changes import Difference, describe
+from counterfoil.domain.change_lines import describe
+from counterfoil.domain.organisation_changes import Difference
 from counterfoil.domain.organisations import Organisation
 from counterfoil.storage import administration, migrations, organisations
 

@@ -12,11 +12,13 @@ from typing import Any, Final
 
 from counterfoil.application import ids, issuers, passwords
 from counterfoil.application.caller_sections import KEY_BYTES_MAX
+from counterfoil.application.executing import seal_credential
 from counterfoil.application.keys import Keyring
 from counterfoil.application.organisation_files import Draft
 from counterfoil.application.passwords import SECRET_BYTES_MAX, Passwords
 from counterfoil.domain import (
     caller_entries,
+    change_lines,
     dual_control,
     member_entries,
     organisation_changes,
@@ -53,7 +55,7 @@ class CannotApply(Exception):
 class PasswordSources:
     """Where passwords that are not in the file come from. `ask` is None where nobody can be asked.
 
-    `keyring` opens the keys of the installation, which only the secret of an issuer needs.
+    `keyring` opens the keys of the installation, which only the secret of an issuer and the credential of a host need.
     """
 
     environment: Mapping[str, str]
@@ -148,7 +150,8 @@ async def difference_of(
     if found:
         raise CannotApply(found)
     hashes = await _new_hashes(file, current, secrets)
-    difference = organisation_changes.difference(file, current, hashes | keys)
+    sealed = _sealed(file, secrets, keyring)
+    difference = organisation_changes.difference(file, current, hashes | keys, sealed)
     after = dual_control.organisation_after(current.organisation, file.settings, difference)
     found = list(dual_control.problems(after, now)) if difference else []
     if found:
@@ -206,7 +209,7 @@ def _read_password(password: Password, sources: PasswordSources) -> str | Proble
         case _:
             name = "passwordMd5" if password.is_md5 else password.word
             told = password.value
-    most = SECRET_BYTES_MAX if password.word in ("password", "secret") else KEY_BYTES_MAX
+    most = SECRET_BYTES_MAX if password.word in ("password", "secret", "authorization") else KEY_BYTES_MAX
     return told if _is_usable(told, most) else Problem(name, _UNUSABLE)
 
 
@@ -224,6 +227,8 @@ def _secret(file: OrganisationFile, path: str, told: str, password: Password) ->
 
 
 def _whose(file: OrganisationFile, path: str) -> str:
+    if file.hosts and path in file.hosts:
+        return f"host {file.hosts[path].host_id}"
     if path in file.users:
         return f"user {file.users[path].user_name}"
     if file.issuers and path in file.issuers:
@@ -264,6 +269,22 @@ def _without_password(file: OrganisationFile, current: Current, secrets: Mapping
             yield Problem(f"{path}.{word}Prompt", f"the new credential {credential.login} needs a {word}: type one")
 
 
+def _sealed(
+    file: OrganisationFile, secrets: Mapping[str, str], keyring: Callable[[], Keyring] | None
+) -> dict[str, tuple[str, str]]:
+    """The credentials of hosts, sealed, each with the digest to compare it by."""
+    given = {path: host.host_id for path, host in (file.hosts or {}).items() if path in secrets}
+    if given and keyring is None:
+        message = "cannot be stored: there is no keys file here to seal it with"
+        raise CannotApply([Problem(f"{path}.authorization", message) for path in given])
+    ring = keyring() if given and keyring else None
+    return {
+        path: seal_credential(ring, file.settings.org_id, host_id, secrets[path])
+        for path, host_id in given.items()
+        if ring is not None
+    }
+
+
 async def _new_hashes(file: OrganisationFile, current: Current, secrets: Mapping[str, str]) -> dict[str, str]:
     """A hash for each password that is not the stored one; a few at a time, as each takes 19 MiB."""
     stored: dict[str, str | None] = {}
@@ -273,7 +294,7 @@ async def _new_hashes(file: OrganisationFile, current: Current, secrets: Mapping
     for path, credential in file.credentials.items():
         stored_credential = current.credentials.get(credential.login)
         stored[path] = stored_credential.secret_hash if stored_credential else None
-    secrets = {path: secret for path, secret in secrets.items() if path in file.users or path in file.credentials}
+    secrets = {path: secret for path, secret in secrets.items() if path in stored}
     verifier = Passwords(waiting_max=len(secrets) + 1)
     few = asyncio.Semaphore(passwords.THREADS)
 
@@ -302,7 +323,7 @@ def events(
     changes: list[dict[str, str]] = []
     personal = dict(who)
     for number, change in enumerate(difference.records, start=1):
-        lines = [f"{line.sign} {line.text}" for line in organisation_changes.record_lines(change)]
+        lines = [f"{line.sign} {line.text}" for line in change_lines.record_lines(change)]
         fact = {"sign": change.sign, "what": change.what}
         if change.what in _PERSONAL:
             personal[f"change {number}"] = "\n".join(lines)

@@ -10,7 +10,7 @@ from counterfoil.domain.caps import CapBook, TallyAsked
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.policies import CapSubject
 from counterfoil.domain.requests import Decide, Submit
-from counterfoil.storage import caps, requests
+from counterfoil.storage import caps, requests, restores
 from counterfoil.storage.database import Tx
 
 
@@ -48,10 +48,15 @@ async def lock_for_ending(tx: Tx, organisation: Organisation, request_ids: Seque
 async def read_for_execution(
     tx: Tx, organisation: Organisation, commands: Sequence[Submit]
 ) -> dict[UUID, tuple[bool, str]]:
-    """For each request that a rule may approve by itself: whether its reference is used, and a free redemption id."""
+    """For each request that a rule may approve by itself: whether its reference is used, and a free redemption id.
+
+    Nothing is approved by itself while a restored database is paused (design.md §7).
+    """
     asked = [
         (each.request_id, each.request_type, each.asked.external_reference, *each.redemption_ids)
         for each in commands
         if each.redemption_ids
     ]
-    return await requests.read_for_execution(tx, organisation.org_id, asked) if asked else {}
+    if not asked or await restores.why_paused(tx) is not None:
+        return {}
+    return await requests.read_for_execution(tx, organisation.org_id, asked)

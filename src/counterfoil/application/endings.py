@@ -15,7 +15,7 @@ from counterfoil.domain.points import Hold
 from counterfoil.domain.refusals import Busy, NotPermitted, Refusal
 from counterfoil.domain.requests import Request
 from counterfoil.domain.seals import make_event
-from counterfoil.storage import organisations, requests
+from counterfoil.storage import organisations, requests, restores
 from counterfoil.storage.changes import Changes, write
 from counterfoil.storage.database import BLOCKED, CLASH, LOST, Pool, Tx, acquire, transaction
 from counterfoil.storage.requests import DecisionFile
@@ -134,6 +134,8 @@ async def sweep(
     """
     try:
         async with acquire(pool) as connection:
+            if await restores.why_paused(connection) is not None:
+                return  # what the restore has lost may have been decided in time
             waiting = await organisations.list_organisations(connection)
     except Busy:
         return

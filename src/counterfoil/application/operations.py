@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
 from counterfoil.domain.refusals import Busy
-from counterfoil.storage import migrations, organisations, requests
+from counterfoil.storage import attempts, migrations, organisations, requests, restores
+from counterfoil.storage.attempts import Oldest
 from counterfoil.storage.database import Pool, acquire, open_pool
 
 __all__ = ["Pool", "Probes", "oldest_pending", "seconds_until_free", "why_not_ready", "why_not_usable"]
@@ -69,6 +71,22 @@ async def oldest_pending(pool: Pool) -> dict[int, datetime]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits for external hosts by organisation, and why nothing is executed, if so."""
+
+    oldest: dict[int, Oldest]
+    why_paused: str | None
+
+
+async def waiting_outside(pool: Pool) -> Waiting:
+    """Since when requests wait for external hosts; the first 500 organisations that have any."""
+    async with acquire(pool) as connection:
+        reason = await restores.why_paused(connection)
+        org_ids = (await attempts.organisations_with_open(connection))[:ORGANISATIONS_MAX]
+        return Waiting({org_id: await attempts.oldest_open(connection, org_id) for org_id in org_ids}, reason)
+
+
 class _Kept(Generic[T]):
     """What was found is good for a second, and who asks meanwhile waits for the same question."""
 
@@ -101,6 +119,7 @@ class Probes:
     def __init__(self, pool: Pool) -> None:
         self._reason = _Kept(lambda: why_not_ready(pool))
         self._oldest = _Kept(lambda: oldest_pending(pool))
+        self._waiting = _Kept(lambda: waiting_outside(pool))
 
     async def why_not_ready(self) -> str | None:
         """As `why_not_ready`."""
@@ -109,3 +128,7 @@ class Probes:
     async def oldest_pending(self) -> dict[int, datetime]:
         """As `oldest_pending`."""
         return await self._oldest.get()
+
+    async def waiting_outside(self) -> Waiting:
+        """As `waiting_outside`."""
+        return await self._waiting.get()

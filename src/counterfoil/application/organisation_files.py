@@ -13,6 +13,7 @@ from typing import Final
 import phonenumbers
 
 from counterfoil.application import caller_sections, identifiers
+from counterfoil.application.host_entries import read_hosts
 from counterfoil.application.passwords import SECRET_BYTES_MAX
 from counterfoil.application.policy_files import read_policy
 from counterfoil.application.yaml_fields import Document, Fields
@@ -26,9 +27,8 @@ from counterfoil.domain.organisation_files import (
     Password,
     Problem,
 )
-from counterfoil.domain.organisations import Credential, Group, Host, Person, Programme, ReasonCode, User
+from counterfoil.domain.organisations import Credential, Group, Person, Programme, ReasonCode, User
 from counterfoil.domain.payload_types import TYPES
-from counterfoil.domain.payloads import parse_hostname
 
 SECTIONS: Final = (
     "organisation", "units", "people", "groups", "credentials", "oauthClients", "accessGroups", "uiTokenIssuers",
@@ -36,7 +36,7 @@ SECTIONS: Final = (
 )  # fmt: skip
 ORGANISATION: Final = (
     "id", "name", "timeZone", "wireTimeZone", "countryCode", "profile", "control", "echoCredentials",
-    "readScope",
+    "readScope", "incidentQuorum",
 )  # fmt: skip
 UNITS: Final[Mapping[UnitKind, tuple[str, ...]]] = {
     UnitKind.ZONE: ("id", "name", "code", "parent", "active"),
@@ -53,7 +53,6 @@ CREDENTIAL: Final = (
     "login", "id", "till", "person", "rights", *caller_sections.CAPS, "accessGroup", "active", MD5, *PASSWORDS,
 )  # fmt: skip
 GRANT: Final = ("person", "group", "unit", "right", "type", "pointsMax", "from", "until")
-HOST: Final = ("id", "url", "target")
 PROGRAMME: Final = (
     "id", "name", "currencyPerPoint", "holdDays", "releaseGraceHours", "goodwillExpiryDays", "goodwillPointsMax",
 )  # fmt: skip
@@ -65,8 +64,7 @@ IDENTIFIER_LENGTH_MAX: Final = 200
 _MD5_FORM = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _CURRENCY = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
-_GRANTED: Final = (Right.MAKE, Right.CHECK, Right.FREEZE, Right.ADMINISTER)
-_SUFFIX = "*."
+_GRANTED: Final = (Right.MAKE, Right.CHECK, Right.FREEZE, Right.SETTLE, Right.ADMINISTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ def read(content: bytes, resources: Collection[str] | None = None) -> Draft:
         grants=dict(_grants(top, zone)) if "grants" in top else None,
         access_groups=dict(caller_sections.access_groups(top, resources)) if "accessGroups" in top else None,
         issuers=dict(caller_sections.issuers(top, passwords)) if "uiTokenIssuers" in top else None,
-        hosts=dict(_hosts(top)) if "hosts" in top else None,
+        hosts=dict(read_hosts(top, passwords)) if "hosts" in top else None,
         policy=read_policy(top, zone),
         programme=_programme(top),
         reason_codes=dict(_reason_codes(top)) if "reasonCodes" in top else None,
@@ -149,6 +147,7 @@ def _organisation(top: Fields) -> tuple[OrganisationSettings, tzinfo]:
         control=fields.choice("control", ("single", "dual"), "single") or "single",
         echo_credentials=fields.choice("echoCredentials", ("create", "all"), "create") or "",
         read_scope=fields.choice("readScope", ("organisation", "units"), "organisation") or "",
+        incident_quorum=fields.number("incidentQuorum", default=1, high=2) or 1,
     )
     return settings, zone
 
@@ -277,32 +276,6 @@ def _grants(top: Fields, zone: tzinfo) -> Iterator[tuple[str, Grant]]:
                 valid_until=fields.moment("until", zone),
             ),
         )
-
-
-def _hosts(top: Fields) -> Iterator[tuple[str, Host]]:
-    for fields in top.entries("hosts", HOST):
-        url = fields.text("url", maximum=300)
-        scheme, pattern, port = _address(fields, url) if url else ("", "", 0)
-        target = fields.text("target")
-        if target == "external":
-            fields.tell("target", "calls to external hosts are not there yet: the one target is ledger")
-        elif target and target != "ledger":
-            fields.tell("target", "must be ledger, the built-in one")
-        yield fields.path, Host(fields.text("id", maximum=100), scheme, pattern, port, "ledger")
-
-
-def _address(fields: Fields, url: str) -> tuple[str, str, int]:
-    """Scheme, name (or *.suffix) and port: what a payload's hostname is compared with."""
-    scheme, separator, rest = url.lower().partition("://")
-    is_suffix = rest.startswith(_SUFFIX)
-    address = parse_hostname(f"{scheme}://{rest.removeprefix(_SUFFIX)}") if separator else None
-    if address is None:
-        fields.tell("url", "must be a scheme and host such as https://api.example.com or https://*.example.com:8443")
-        return "", "", 0
-    scheme, name, port = address
-    if is_suffix and "." not in name:
-        fields.tell("url", f"{_SUFFIX}{name} would stand for too many hosts: name one more part")
-    return scheme, f"{_SUFFIX}{name}" if is_suffix else name, port
 
 
 def _programme(top: Fields) -> Programme | None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias, TypeVar
 
 from counterfoil.domain.organisations import Organisation
 from counterfoil.storage import organisations
 from counterfoil.storage.database import Pool, Tx, acquire
+
+C = TypeVar("C")
+R = TypeVar("R")
+Verb: TypeAlias = Callable[[Tx, Organisation, Sequence[C]], Awaitable[Sequence[R]]]
 
 
 class Organisations:
@@ -68,3 +74,17 @@ class Organisations:
             del self._snapshots[org_id]
             for login in snapshot.credentials:  # one of them may belong to another organisation by now
                 self._logins.pop(login, None)
+
+
+def with_snapshot(
+    organisations: Organisations, run: Verb[C, R]
+) -> Callable[[Tx, int, Sequence[C]], Awaitable[Sequence[R]]]:
+    """Give the verb the snapshot; it compares its version with the database's under lock."""
+
+    async def run_with_snapshot(tx: Tx, org_id: int, commands: Sequence[C]) -> Sequence[R]:
+        organisation = await organisations.current_within(tx, org_id)
+        if organisation is None:
+            raise AssertionError(f"organisation {org_id} went away under its callers (this is a bug)")
+        return await run(tx, organisation, commands)
+
+    return run_with_snapshot

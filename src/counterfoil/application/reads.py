@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from counterfoil.domain.evidence import AttemptRow, LookUpRow
 from counterfoil.domain.request_pages import ListQuery, Page, StoredRequest, Trail
 from counterfoil.domain.request_views import RequestFile
-from counterfoil.storage import comments, delegations, freezes, members, organisations, request_views, requests
+from counterfoil.storage import (
+    attempts,
+    comments,
+    delegations,
+    freezes,
+    members,
+    organisations,
+    request_views,
+    requests,
+)
 from counterfoil.storage.database import Pool, acquire
 
 
@@ -74,3 +84,11 @@ async def organisation_version(pool: Pool, org_id: int) -> int | None:
     """The version of the organisation in the database now."""
     async with acquire(pool) as connection:
         return await organisations.fetch_version(connection, org_id)
+
+
+async def list_attempts(
+    pool: Pool, org_id: int, request_id: UUID
+) -> tuple[int, list[AttemptRow] | None, list[LookUpRow]] | None:
+    """The organisation's version, the attempts of one request (None: no such request) and its look-ups."""
+    async with acquire(pool) as connection:
+        return await attempts.list_attempts(connection, org_id, request_id)

@@ -84,7 +84,7 @@ def add_done(
     if outcome is not None:
         facts["code"] = outcome.code
         _add_effect(result, outcome, changes, facts, personal)
-    kind = request.state if request.ended_at else "voice"
+    kind = "voice" if request.state is State.PENDING else request.state
     changes.add_event(make_event(request.request_id, event_id, kind, now, salt, facts, personal))
 
 

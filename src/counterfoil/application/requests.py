@@ -9,8 +9,7 @@ from hashlib import sha256
 from uuid import UUID
 
 from counterfoil.application import counting, ids, request_events
-from counterfoil.domain import decisions, points, resubmissions
-from counterfoil.domain import requests as rules
+from counterfoil.domain import decisions, points, resubmissions, submissions
 from counterfoil.domain.access import Actor
 from counterfoil.domain.caps import CapBook
 from counterfoil.domain.organisations import Organisation
@@ -167,7 +166,7 @@ def _submit_one(
     ledger, changes = batch.ledger, batch.ledger.changes
     account = ledger.account(file.account)
     place = (command.request_type, command.host_id, command.asked.external_reference or "")
-    result = resubmissions.may_resubmit(command, file.earlier, loaded.now) or rules.submit(
+    result = resubmissions.may_resubmit(command, file.earlier, loaded.now) or submissions.submit(
         organisation,
         command,
         account,
@@ -186,7 +185,7 @@ def _submit_one(
         None if result.request.auto_rule is None else _execute_by_policy(organisation, command, account, result, batch)
     )
     if result.request.auto_rule is not None and done is None:  # not now, or not here: then a checker must decide
-        result = rules.submit(
+        result = submissions.submit(
             organisation, command, account, digest=result.request.digest, duplicate_of=None, now=loaded.now,
             tallies=batch.book.tallies(command.request_id),
         )  # fmt: skip

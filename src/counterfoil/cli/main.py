@@ -25,6 +25,7 @@ app = App(
     version=lambda: version("counterfoil"),
 )
 app.command("counterfoil.cli.serve:serve", name="serve", help="Serve the API until Ctrl-C or SIGTERM.")
+app.command("counterfoil.cli.execute:execute", name="execute", help="Execute approved requests on external hosts.")
 app.command("counterfoil.cli.migrate:migrate", name="migrate", help="Bring the database to the schema of this program.")
 app.command("counterfoil.cli.keys:keys", name="keys", help="The keys that seal stored credentials and sign tokens.")
 app.command("counterfoil.cli.org:org", name="org", help="Describe an organisation in a file and apply the file.")
@@ -39,19 +40,15 @@ app.command("counterfoil.cli.access:access", name="access", help="Who may make a
 app.command("counterfoil.cli.login:login", name="login", help="Sign in as a person, for the commands that act for one.")
 app.command("counterfoil.cli.login:logout", name="logout", help="Forget the session.")
 app.command("counterfoil.cli.admin:admin", name="admin", help="Read and decide what other administrators propose.")
+app.command("counterfoil.cli.incident:incident", name="incident", help="What people must find out and settle.")
+app.command("counterfoil.cli.resume:resume", name="resume", help="Execute again after a restore.")
 app.command("counterfoil.cli.demo:demo", name="demo", help="See one redemption from request to executed.")
+app.command("counterfoil.cli.sandbox:sandbox", name="sandbox", help="Serve the points API on loopback, for tests.")
 
 # What is the operator's to put right: said in one line, without a trace.
 _EXPECTED = (
-    CannotReconcile,
-    CannotServe,
-    EmbeddedError,
-    KeysUnusable,
-    MigrationError,
-    RemoteError,
-    UnusableRole,
-    WrongSetting,
-)
+    CannotReconcile, CannotServe, EmbeddedError, KeysUnusable, MigrationError, RemoteError, UnusableRole, WrongSetting,
+)  # fmt: skip
 # What only files meet; most errors of files have a name as well, and none of a connection has.
 _FILE_ERRORS = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EROFS)
 

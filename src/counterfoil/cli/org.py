@@ -21,7 +21,8 @@ from counterfoil.application.organisation_files import Draft, read
 from counterfoil.cli import proposals, remote
 from counterfoil.cli.output import fail
 from counterfoil.cli.remote import Session
-from counterfoil.domain.organisation_changes import Difference, describe
+from counterfoil.domain.change_lines import describe
+from counterfoil.domain.organisation_changes import Difference
 from counterfoil.domain.payloads import points_text
 from counterfoil.http.app import RESOURCES
 from counterfoil.settings import Settings, WrongSetting, load_settings

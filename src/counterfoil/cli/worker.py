@@ -17,6 +17,7 @@ import threading
 import time
 
 from counterfoil import telemetry
+from counterfoil.cli.executors import executor_of
 from counterfoil.http.app import create_app
 from counterfoil.http.server import make_server
 from counterfoil.settings import Settings, load_settings
@@ -61,7 +62,7 @@ def main() -> None:
     follower = threading.Thread(target=_follow_supervisor, args=(settings, slot), daemon=True)
     follower.start()
     server = make_server(
-        create_app(settings),
+        create_app(settings, executor_of(settings) if settings.execute == "on" else None),
         on_started=_tell_ready,
         header_bytes_max=settings.header_bytes_max,
         request_seconds_max=settings.request_seconds_max,

@@ -36,6 +36,7 @@ class Right(StrEnum):
     FREEZE = "CanFreeze"
     ADMINISTER = "CanAdminister"
     MOVE_DIRECTLY = "CanMovePointsDirectly"
+    SETTLE = "CanSettleIncident"
 
 
 class UnitKind(StrEnum):
@@ -226,7 +227,7 @@ def has_right(
     person = organisation.people.get(person_id)
     if person is None or not person.active:
         return False
-    if access_right is Right.CHECK and why_not_check(organisation, person, now) is not None:
+    if access_right in (Right.CHECK, Right.SETTLE) and why_not_check(organisation, person, now) is not None:
         return False
     places = organisation.above(unit_id)
     return any(

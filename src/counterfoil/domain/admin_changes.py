@@ -122,7 +122,7 @@ def settings_of(organisation: Organisation) -> OrganisationSettings:
     return OrganisationSettings(
         organisation.org_id, organisation.name, organisation.time_zone, organisation.wire_time_zone,
         organisation.country_code, organisation.profile, organisation.control, organisation.echo_credentials,
-        organisation.read_scope,
+        organisation.read_scope, organisation.incident_quorum,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from counterfoil.domain import freezes, ledger_executions, payload_types, points, voices
+from counterfoil.domain import external_requests, freezes, ledger_executions, payload_types, points, voices
 from counterfoil.domain.intouch_answers import (
     AWARDED,
     DUPLICATE_REFERENCE,
@@ -42,7 +42,7 @@ def decide(
     now: datetime,
     tallies: Mapping[str, Tally] | None = None,
 ) -> Decided | NeedsTillCheck | Refusal:
-    """Record one voice; the last approval executes on the built-in ledger, a rejection ends the request.
+    """Record one voice; the last approval executes on the built-in ledger or hands the request to the executors.
 
     A refusal of the points API (wrong till credential, unknown member, reference used, too few points)
     ends the request as failed; a refusal of access or policy leaves it pending.
@@ -107,12 +107,14 @@ def _carry_out(
     redemption_id: str,
     now: datetime,
 ) -> Decided | NeedsTillCheck | Refusal:
-    """Execute what is agreed, if the host is still the one that was approved and the ledger can do it."""
+    """Execute what is agreed, or have it executed, if the host is still the one that was approved."""
+    host = organisation.host(request.host_id)
+    if host is not None and host.is_external:
+        return external_requests.approve(host, request, command, account, now)
     refused: Refusal | None = ledger_executions.above_cap(organisation.programme, request.request_type, request.points)
     if refused is not None:
         return refused
-    host = next((each for each in organisation.hosts if each.host_id == request.host_id), None)
-    if host is None or host.revision != request.host_revision or host.target != "ledger":
+    if host is None or host.revision != request.host_revision:
         return ChangedSinceShown("the host entry was changed after submission: reject the request and submit it again")
     refused = ledger_executions.without_expiry(organisation.programme, request.request_type)
     if refused is not None:
@@ -154,8 +156,8 @@ def execute_by_policy(
     """Execute what a rule approves without a checker; None where it cannot be done and must wait for one."""
     if reference_used or account is None:
         return None
-    host = next((each for each in organisation.hosts if each.host_id == request.host_id), None)
-    if host is None or host.target != "ledger":
+    host = organisation.host(request.host_id)
+    if host is None or host.is_external:
         return None
     if ledger_executions.without_expiry(organisation.programme, request.request_type) is not None:
         return None  # it waits as pending, as the original's auto-approval does (code 3002)

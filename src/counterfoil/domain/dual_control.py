@@ -90,11 +90,11 @@ def problems(organisation: Organisation, now: datetime) -> Iterator[Problem]:
         )
     for person_id in sorted(organisation.administrator_grants):
         held = {each.access_right for each in organisation.grants_of_person[person_id] if not _has_ended(each, now)}
-        if {Right.ADMINISTER, Right.CHECK} <= held:
+        for right in sorted(held & {Right.CHECK, Right.SETTLE}) if Right.ADMINISTER in held else ():
             yield Problem(
                 "grants",
-                f"{person_id} holds CanAdminister and CanCheckRequest: under dual control administrators decide no "
-                "points requests, so take one of them away",
+                f"{person_id} holds CanAdminister and {right}: under dual control administrators decide no points "
+                "requests, so take one of them away",
             )
     active = [each for each in organisation.credentials.values() if each.active]
     for each in active:
@@ -149,7 +149,7 @@ def organisation_after(
 ) -> Organisation:
     """The organisation as the difference leaves it, for rules that look at the whole."""
     start = before or Organisation(
-        settings.org_id, 0, "", "", "", "", "", "", "",
+        settings.org_id, 0, "", settings.time_zone, "", "", "", "", "",
         units={}, people={}, users={}, credentials={}, hosts=(), policy=None, programme=_NO_PROGRAMME, grants=(),
     )  # fmt: skip
     gone = {change.before.grant_id for change in difference.grants if change.before}
@@ -167,6 +167,7 @@ def organisation_after(
         control=settings.control,
         echo_credentials=settings.echo_credentials,
         read_scope=settings.read_scope,
+        incident_quorum=settings.incident_quorum,
         units=_changed(start.units, difference.units, int),
         people=_changed(start.people, difference.people, str),
         users=_changed(start.users, difference.users, int),

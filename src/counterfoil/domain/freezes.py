@@ -54,6 +54,37 @@ class LiftFreeze:
     salt: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Frost:
+    """All that is frozen now, to ask for many requests at once; `units` with everything below them."""
+
+    everything: bool
+    hosts: frozenset[str]
+    units: frozenset[int]
+    types: frozenset[str]
+    makers: frozenset[str]
+    members: frozenset[int]
+
+
+NOTHING_FROZEN: Final = Frost(False, frozenset(), frozenset(), frozenset(), frozenset(), frozenset())  # noqa: FBT003
+
+
+def frost(organisation: Organisation) -> Frost:
+    """What the freezes of an organisation stop."""
+
+    def targets(scope: Scope) -> frozenset[str]:
+        return frozenset(each.target for each in organisation.freezes if each.scope == scope)
+
+    return Frost(
+        bool(targets(Scope.ORGANISATION)),
+        targets(Scope.HOST),
+        frozenset(unit for place in targets(Scope.UNIT) for unit in organisation.below(int(place))),
+        targets(Scope.TYPE),
+        targets(Scope.MAKER),
+        frozenset(int(member) for member in targets(Scope.MEMBER)),
+    )
+
+
 def stopped_by(
     organisation: Organisation,
     *,

@@ -58,6 +58,23 @@ class Outcome:
         return self.code in (REDEEMED, CHANGED, AWARDED)
 
 
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """What became of a call to an external host. `body` is its answer as JSON text.
+
+    `by` tells what it is known from: the answer itself, a look-up, or the people who settled an incident.
+    """
+
+    by: str
+    succeeded: bool
+    status: int
+    headers: Mapping[str, list[str]]
+    body: str
+    reference: str
+    code: int | None = None
+    message: str = ""
+
+
 def number(points: int) -> int | Decimal:
     """Thousandths as an exact JSON number."""
     return Decimal(points_text(points)) if points % 1000 else points // 1000

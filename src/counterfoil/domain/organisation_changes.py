@@ -1,18 +1,18 @@
-"""The difference between an organisation file and the organisation, as records to write and lines to read."""
+"""The difference between an organisation file and the organisation, as records to write."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any, Final, Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
 
 from counterfoil.domain import member_entries
 from counterfoil.domain.access import Grant, OrgUnit, UnitKind
 from counterfoil.domain.callers import AccessGroup, TrustedIssuer
 from counterfoil.domain.member_entries import MemberChange
 from counterfoil.domain.organisation_files import (
-    IDENTIFIER_FIELDS,
     Current,
     OrganisationFile,
     OrganisationSettings,
@@ -21,11 +21,8 @@ from counterfoil.domain.organisation_files import (
 from counterfoil.domain.organisations import Credential, Group, Host, Person, Programme, ReasonCode, User
 from counterfoil.domain.payloads import points_text
 from counterfoil.domain.policies import Policy
-from counterfoil.domain.record_facts import PASSWORD, facts, text_of
 
 R = TypeVar("R")
-MEMBERS_SHOWN_MAX: Final = 20
-_HIDDEN: Final = frozenset({PASSWORD, "secret", "keys"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +84,17 @@ class Difference:
         return bool(self.records or self.members)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a printed difference."""
-
-    sign: str
-    text: str
-
-
-def difference(file: OrganisationFile, current: Current, new_hashes: Mapping[str, str]) -> Difference:
+def difference(
+    file: OrganisationFile,
+    current: Current,
+    new_hashes: Mapping[str, str],
+    sealed: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+) -> Difference:
     """Compare a file that has no problems with what is there.
 
     `new_hashes` has the hash of each password that is new or another than the stored one, by place; of a
-    trusted issuer, its keys in their stored form.
+    trusted issuer, its keys in their stored form. `sealed` has the own credential of each host that has one,
+    with the digest to compare it by.
     """
     version = current.version + 1
     units = {str(unit.unit_id): unit for unit in file.units.values()}
@@ -128,7 +123,7 @@ def difference(file: OrganisationFile, current: Current, new_hashes: Mapping[str
         access_groups=_complete_list("accessGroup", file.access_groups, current.access_groups, attrgetter("name")),
         issuers=_issuers(file, current, new_hashes),
         grants=_grants(file, current),
-        hosts=_hosts(file, current, version),
+        hosts=_hosts(file, current, version, sealed),
         policy=_compare("policy", {f"revision {policy.revision}": (known_policy, policy)}),
         programme=_compare(
             "programme",
@@ -216,56 +211,6 @@ def _reason_codes(file: OrganisationFile, current: Current) -> tuple[Change[Reas
     )
 
 
-def _hosts(file: OrganisationFile, current: Current, version: int) -> tuple[Change[Host], ...]:
-    if file.hosts is None:
-        return ()
-    wanted = {host.host_id: host for host in file.hosts.values()}
-    changes = [Change("host", key, host, None) for key, host in current.hosts.items() if key not in wanted]
-    for key, host in wanted.items():
-        known = current.hosts.get(key)
-        # What a request was approved for is an entry and its revision. The organisation's version as revision
-        # never comes back, not even when an entry is removed and added again.
-        revised = replace(host, revision=version)
-        if known is None or replace(known, revision=version) != revised:
-            changes.append(Change("host", key, known, revised))
-    return tuple(changes)
-
-
-def describe(difference: Difference, members_shown_max: int = MEMBERS_SHOWN_MAX) -> Iterator[Line]:
-    """The difference as lines to read; no password is in them, nor anything made of one.
-
-    More members than that are counted, not listed.
-    """
-    for change in difference.records:
-        yield from record_lines(change)
-    yield from _member_lines(difference.members, members_shown_max)
-
-
-def record_lines(change: Change[Any]) -> Iterator[Line]:
-    """The lines of one change: one for what comes or goes, one for each field that differs."""
-    head = f"{change.what} {change.key}"
-    if change.before is None or change.after is None:
-        record = change.after or change.before
-        told = ", ".join(_fact(label, value) for label, value in facts(record) if _is_news(value))
-        yield Line(change.sign, f"{head}: {told}" if told else head)
-        return
-    for (label, before), (_, after) in zip(facts(change.before), facts(change.after), strict=True):
-        if before == after:
-            continue
-        if label in _HIDDEN:
-            yield Line("~", f"{head} {label}: changed; what was issued for the old one ends")
-        else:
-            yield Line("~", f"{head} {label}: {text_of(before)} → {text_of(after)}")
-
-
-def _is_news(value: object) -> bool:
-    return not (value is None or value is True or value == ())
-
-
-def _fact(label: str, value: object) -> str:
-    return f"{label} set" if label in _HIDDEN else f"{label} {text_of(value)}"
-
-
 def _grant_text(grant: Grant) -> str:
     holder = f"group {grant.group_id}" if grant.group_id else grant.person_id
     parts = [holder, grant.access_right.value, f"at {grant.unit_id or 'the whole organisation'}"]
@@ -279,32 +224,25 @@ def _grant_text(grant: Grant) -> str:
     return " ".join(parts)
 
 
-def _member_lines(members: tuple[MemberChange, ...], shown_max: int) -> Iterator[Line]:
-    if len(members) <= shown_max:
-        for member in members:
-            yield from _member(member)
-        return
-    new = sum(member.is_new for member in members)
-    identified = sum(not member.is_new and member.before != member.after for member in members)
-    lots = sum(len(member.lots) for member in members)
-    points = points_text(sum(member.points for member in members))
-    if new:
-        yield Line("+", f"{new:,} members")
-    if identified:
-        yield Line("~", f"{identified:,} members: identifiers")
-    if lots:
-        yield Line("+", f"{lots:,} lots with {points} points")
-
-
-def _member(member: MemberChange) -> Iterator[Line]:
-    head = f"member {member.member_id}"
-    names = [(IDENTIFIER_FIELDS[kind], member.before.get(kind), value) for kind, value in member.after.items()]
-    if member.is_new:
-        yield Line("+", f"{head}: " + ", ".join(f"{name} {value}" for name, _, value in names))
-    else:
-        for name, before, after in names:
-            if before != after:
-                yield Line("~", f"{head} {name}: {before or 'none'} → {after}")
-    for lot in member.lots:
-        end = f"until {lot.expires_at.isoformat()}" if lot.expires_at else "for ever"
-        yield Line("+", f"{head} lot {lot.reference}: {points_text(lot.points)} points {end}")
+def _hosts(
+    file: OrganisationFile, current: Current, version: int, sealed: Mapping[str, tuple[str, str]]
+) -> tuple[Change[Host], ...]:
+    if file.hosts is None:
+        return ()
+    wanted = {}
+    for path, host in file.hosts.items():
+        known = current.hosts.get(host.host_id)
+        own = sealed.get(path)
+        if path in file.passwords and known is not None and (own is None or own[1] == known.credential_mac):
+            # The same credential, or none was typed: what is sealed already stays.
+            own = (known.credential_sealed or "", known.credential_mac or "") if known.credential_mac else None
+        wanted[host.host_id] = replace(host, credential_sealed=own[0], credential_mac=own[1]) if own else host
+    changes = [Change("host", key, host, None) for key, host in current.hosts.items() if key not in wanted]
+    for key, host in wanted.items():
+        known = current.hosts.get(key)
+        # What a request was approved for is an entry and its revision. The organisation's version as revision
+        # never comes back, not even when an entry is removed and added again.
+        revised = replace(host, revision=version)
+        if known is None or replace(known, revision=version) != revised:
+            changes.append(Change("host", key, known, revised))
+    return tuple(changes)

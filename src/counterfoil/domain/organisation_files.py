@@ -59,6 +59,7 @@ class OrganisationSettings:
     control: str
     echo_credentials: str
     read_scope: str = "organisation"
+    incident_quorum: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,13 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One entry of the host table: where payloads with such a hostname are executed."""
+    """One entry of the host table: where payloads with such a hostname are executed.
+
+    `private` allows addresses of private networks and loopback, `link_local` those of the link (among them
+    the metadata services of clouds). `ca_pem`: the certificates to trust instead of the public ones.
+    `credential_sealed` replaces the Authorization of the payload. `absent_after_seconds`: after this quiet time a
+    look-up that finds nothing proves that a lost call had no effect; None: it never does.
+    """
 
     host_id: str
     scheme: str
@@ -94,6 +100,20 @@ class Host:
     base_url: str | None = None
     plain_http: bool = False
     private: bool = False
+    link_local: bool = False
+    ca_pem: str | None = None
+    credential_sealed: str | None = None
+    credential_mac: str | None = None
+    attempt_seconds: float = 20.0
+    overall_seconds: float = 900.0
+    absent_after_seconds: float | None = None
+    look_up: bool = True
+    concurrency: int = 16
+
+    @property
+    def is_external(self) -> bool:
+        """Whether requests are executed by calling it, not on the built-in ledger."""
+        return self.target == "external"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +214,7 @@ class Organisation:
     ever_capped: bool = False
     access_groups: Sequence[AccessGroup] = ()
     issuers: Sequence[TrustedIssuer] = ()
+    incident_quorum: int = 1
     users_by_name: Mapping[str, User] = field(init=False)
     grants_of_person: Mapping[str, Sequence[Grant]] = field(init=False)
     check_grants_of: Mapping[str, Sequence[Grant]] = field(init=False)
@@ -225,6 +246,15 @@ class Organisation:
         if person is None or (self.control == "dual" and self.is_administrator(person_id, now)):
             return False
         return person.suspended_until is None or now >= person.suspended_until
+
+    def host(self, host_id: str) -> Host | None:
+        """The entry of the host table with this id."""
+        return next((each for each in self.hosts if each.host_id == host_id), None)
+
+    def is_external(self, host_id: str) -> bool:
+        """Whether requests with this entry are executed by calling another host."""
+        host = self.host(host_id)
+        return host is not None and host.is_external
 
     def above(self, unit_id: int) -> frozenset[int]:
         """The unit and every unit above it, worked out once per snapshot."""

@@ -21,6 +21,9 @@ _POINTS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,3})?", re.ASCII)
 _UNIT_ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
+_NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
+_OCTET = r"(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(\.{_OCTET}){{3}}", re.ASCII)
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 ID_MAX: Final = 2**63 - 1
 TEXT_MAX: Final = 1000
@@ -224,7 +227,7 @@ def parse_hostname(text: str) -> tuple[str, str, int] | None:
     """
     if not text.isascii():  # some other letters are ASCII once they are lower case
         return None
-    name = text.strip()
+    name = text.strip(" ")
     if name.startswith("<") and name.endswith(">"):
         name = name[1:-1].strip()
     name = name.lower().removesuffix("/")
@@ -233,6 +236,9 @@ def parse_hostname(text: str) -> tuple[str, str, int] | None:
         scheme, rest = "https", name
     host, colon, port_text = rest.partition(":")
     if scheme not in ("http", "https") or not _HOST_NAME.fullmatch(host) or ".." in host:
+        return None
+    # 2130706433, 127.1 and 0x7f.1 are addresses to a resolver: only the plain form of one is taken.
+    if _NUMERIC.fullmatch(host.rpartition(".")[2]) and not _IPV4.fullmatch(host):
         return None
     if not colon:
         return scheme, host, 443 if scheme == "https" else 80

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from hashlib import sha256
 from operator import attrgetter
 from typing import Any, Final
 
@@ -50,6 +51,11 @@ def _address(host: Host) -> str:
     return f"{host.scheme}://{host.pattern}" + ("" if is_default else f":{host.port}")
 
 
+def _fingerprint(text: str | None) -> str | None:
+    """Enough to see that it is another one, and not what it is."""
+    return None if text is None else f"set ({sha256(text.encode()).hexdigest()[:8]})"
+
+
 _CAPS: Final[Sequence[tuple[str, Callable[[Any], object]]]] = (
     ("directCapPerCall", lambda each: _points(each.direct_cap_per_call)),
     ("directCapPerDay", lambda each: _points(each.direct_cap_per_day)),
@@ -64,6 +70,7 @@ _FACTS: Final[Mapping[type | str, Sequence[tuple[str, Callable[[Any], object]]]]
         ("control", attrgetter("control")),
         ("echoCredentials", attrgetter("echo_credentials")),
         ("readScope", attrgetter("read_scope")),
+        ("incidentQuorum", attrgetter("incident_quorum")),
     ),
     OrgUnit: (
         ("name", attrgetter("name")),
@@ -119,6 +126,17 @@ _FACTS: Final[Mapping[type | str, Sequence[tuple[str, Callable[[Any], object]]]]
     Host: (
         ("url", _address),
         ("target", attrgetter("target")),
+        ("baseUrl", attrgetter("base_url")),
+        ("plainHttp", lambda host: host.plain_http or None),
+        ("private", lambda host: host.private or None),
+        ("linkLocal", lambda host: host.link_local or None),
+        ("caBundle", lambda host: _fingerprint(host.ca_pem)),
+        ("authorization", lambda host: _fingerprint(host.credential_mac)),
+        ("attemptSeconds", lambda host: host.attempt_seconds if host.is_external else None),
+        ("overallSeconds", lambda host: host.overall_seconds if host.is_external else None),
+        ("absentAfterSeconds", attrgetter("absent_after_seconds")),
+        ("lookUp", lambda host: host.look_up if host.is_external else None),
+        ("concurrency", lambda host: host.concurrency if host.is_external else None),
     ),
     Policy: (
         ("approvals", lambda policy: None if policy.rules else policy.approvals_required),

@@ -1,33 +1,25 @@
-"""The life of a request: its states, and the rules that move it from one to the next.
+"""A request, its states, and the commands that move it from one to the next.
 
-Every rule takes one request with its member's account and returns both changed, or a refusal. Nothing
-here reads a clock: `now` is the database's, read after the locks.
+Every rule takes one request with its member's account and returns both changed, or a refusal. None of them
+reads a clock: `now` is the database's, read after the locks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from counterfoil.domain import freezes, ledger_executions, points, rulings
 from counterfoil.domain.access import Actor, Place
-from counterfoil.domain.intouch_answers import (
-    Outcome,
-)
+from counterfoil.domain.intouch_answers import Executed, Outcome
 from counterfoil.domain.organisations import Organisation
-from counterfoil.domain.payload_types import ON_THE_LEDGER, Asked
-from counterfoil.domain.payloads import TASK, Redemption, points_text
+from counterfoil.domain.payload_types import Asked
 from counterfoil.domain.points import FOREVER, Hold, Journal, MemberAccount
 from counterfoil.domain.policies import ONE_APPROVAL, Requirement
-from counterfoil.domain.refusals import (
-    InvalidPayload,
-    Refusal,
-)
-from counterfoil.domain.rulings import CapUse, Ruling, Tally
+from counterfoil.domain.rulings import CapUse
 
 
 class State(StrEnum):
@@ -86,7 +78,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A maker's proposal under control. Points in thousandths; `payload` is the stored form."""
+    """A maker's proposal under control. Points in thousandths; `payload` is the stored form.
+
+    `outcome` is that of the built-in ledger, `executed` that of an external host. `due_at`: when an executor may
+    take it; `fence` rises with each one that does, so that a late one is told.
+    """
 
     request_id: UUID
     request_type: str
@@ -121,6 +117,11 @@ class Request:
     policy_revision: int = 0
     requirement: Requirement = ONE_APPROVAL
     auto_rule: str | None = None  # the rule of the policy that approved it, in place of any checker
+    due_at: datetime | None = None
+    lease_owner: str | None = None
+    lease_until: datetime | None = None
+    fence: int = 0
+    executed: Executed | None = None
 
     @property
     def sent_back(self) -> bool:
@@ -172,6 +173,7 @@ class Decide:
 
     Without `request_type` the request may be of any. `on_behalf_of` names whose right is to be used; without it
     the checker's own goes first. `reason_needed`: a rejection must carry one of the declared reason codes.
+    `lease_owner`: the process that executes the request on its external host as soon as it is approved.
     """
 
     decision_id: UUID
@@ -191,6 +193,8 @@ class Decide:
     reason_code: str | None = None
     reason_needed: bool = False
     sent_back: bool = False
+    lease_owner: str | None = None
+    lease_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,54 +227,6 @@ class NeedsTillCheck:
     """The stored till credential must be verified again before this approval can be executed."""
 
 
-def submit(
-    organisation: Organisation,
-    command: Submit,
-    account: MemberAccount | None,
-    *,
-    digest: bytes,
-    duplicate_of: UUID | None,
-    now: datetime,
-    tallies: Mapping[str, Tally] | None = None,
-    may_be_automatic: bool = False,
-) -> Submitted | Refusal:
-    """Accept a request as pending, with its points set aside where the member has enough.
-
-    Under `profile: strict` too few points or units that disagree are refused instead of flagged. What a rule of
-    the policy approves by itself has its name in `auto_rule` and is to be executed next.
-    """
-    asked = command.asked
-    refused: Refusal | None = freezes.stopped_by(
-        organisation,
-        unit_id=command.place.unit_id,
-        request_type=command.request_type,
-        host_id=command.host_id,
-        maker_person_id=command.actor.person_id,
-        member_id=None if account is None else account.member_id,
-    ) or ledger_executions.above_cap(organisation.programme, command.request_type, asked.points)
-    change = _set_aside(organisation, command, account, duplicate_of, now, None)
-    flags = list(_flags(organisation, command, account, change, duplicate_of))
-    ruling = rulings.may_submit(
-        organisation, command.actor, command.place, command.request_type, asked.points, now,
-        concerned=concerned(organisation, account, asked.identifier_kind, asked.identifier_value),
-        tallies=tallies, may_be_automatic=may_be_automatic and not flags,
-    )  # fmt: skip
-    if isinstance(ruling, Refusal):
-        return ruling
-    if refused is not None:
-        return refused
-    if ruling.expires_at is not None:
-        change = _set_aside(organisation, command, account, duplicate_of, now, ruling.expires_at)
-    if organisation.profile == "strict":
-        refused = _refused_strictly(command, account, flags, now)
-        if refused is not None:
-            return refused
-    request = _pending(organisation, command, ruling, account, change, digest, duplicate_of, tuple(flags), now)
-    if change is None or ruling.auto_rule is not None:  # what is approved at once is spent, not set aside
-        return Submitted(request, account, uses=ruling.uses)
-    return Submitted(request, change.account, change.journals, change.holds, ruling.uses)
-
-
 def concerned(
     organisation: Organisation, account: MemberAccount | None, kind: str, value: str, member_id: int | None = None
 ) -> frozenset[str]:
@@ -287,114 +243,3 @@ def concerned(
             ("external_id", account.external_id),
         ]
     return frozenset().union(*(people.get(key, ()) for key in keys))
-
-
-def _set_aside(
-    organisation: Organisation,
-    command: Submit,
-    account: MemberAccount | None,
-    duplicate_of: UUID | None,
-    now: datetime,
-    until: datetime | None,
-) -> points.Change | None:
-    """The hold of a redemption; None where there is nothing to hold, or too little."""
-    if account is None or duplicate_of is not None or not isinstance(command.asked, Redemption):
-        return None
-    days = organisation.programme.hold_days
-    return points.place_hold(account, command.request_id, command.asked.points, now=now, days=days, until=until)
-
-
-def _flags(
-    organisation: Organisation,
-    command: Submit,
-    account: MemberAccount | None,
-    change: points.Change | None,
-    duplicate_of: UUID | None,
-) -> Iterator[str]:
-    """What a checker should know, as the built-in ledger sees it now."""
-    asked = command.asked
-    yield from (f"unit_mismatch:{field}" for field in command.place.mismatched)
-    if account is None and command.request_type in ON_THE_LEDGER:
-        yield "member_unknown"
-    if duplicate_of is not None:
-        yield "duplicate"
-    elif isinstance(asked, Redemption) and change is None:
-        yield "unfunded"
-    if not isinstance(asked, Redemption):
-        yield from ledger_executions.flags(organisation.programme, asked)
-    if command.till_epoch is None:
-        yield "till_credential"
-    if command.resubmission_of is not None:
-        yield "resubmission"
-
-
-def _refused_strictly(
-    command: Submit, account: MemberAccount | None, flags: list[str], now: datetime
-) -> Refusal | None:
-    """What `profile: contract` only tells the checker."""
-    if command.place.mismatched:
-        field = command.place.mismatched[0]
-        return InvalidPayload(
-            f"entityInfo.{field} is not above the till or store that was sent: correct it or leave it out",
-            f"entityInfo.{field}",
-        )
-    if "unfunded" in flags:
-        available = 0 if account is None else points.spendable(account, now)
-        return InvalidPayload(
-            f"the member has {points_text(available)} points available, fewer than the request asks for",
-            f"{TASK}.body.root.redeem.points_redeemed",
-        )
-    if "not_served" in flags:
-        return InvalidPayload(
-            f"the built-in ledger cannot execute {command.request_type}: name a host that the organisation file "
-            "routes to an external target",
-            f"{TASK}.hostname",
-        )
-    return None
-
-
-def _pending(
-    organisation: Organisation,
-    command: Submit,
-    ruling: Ruling,
-    account: MemberAccount | None,
-    change: points.Change | None,
-    digest: bytes,
-    duplicate_of: UUID | None,
-    flags: tuple[str, ...],
-    now: datetime,
-) -> Request:
-    asked, actor, policy = command.asked, command.actor, organisation.policy
-    if policy is None or actor.person_id is None:
-        raise AssertionError("may_submit refuses without a policy or a person (this is a bug)")
-    ends = FOREVER if change is None else points.earliest_end(change.account, change.holds[0].allocations)
-    return Request(
-        request_id=command.request_id,
-        request_type=command.request_type,
-        state=State.PENDING,
-        maker_person_id=actor.person_id,
-        maker_user_id=actor.user_id,
-        maker_user_name=actor.user_name,
-        unit_id=command.place.unit_id,
-        points=asked.points,
-        host_id=command.host_id,
-        host_revision=command.host_revision,
-        payload=command.payload,
-        digest=digest,
-        approvals_required=ruling.requirement.approvals,
-        started_at=now,
-        member_id=None if account is None else account.member_id,
-        identifier_kind=asked.identifier_kind,
-        identifier_value=asked.identifier_value,
-        external_reference=asked.external_reference,
-        till_login=command.till_login,
-        till_epoch=command.till_epoch,
-        flags=flags,
-        duplicate_of=duplicate_of,
-        resubmission_of=command.resubmission_of,
-        urgent_at=min(ends, ruling.expires_at or FOREVER),
-        policy_revision=policy.revision,
-        requirement=ruling.requirement,
-        expires_at=ruling.expires_at,
-        auto_rule=ruling.auto_rule,
-    )

@@ -20,7 +20,8 @@ from counterfoil.domain import admin_changes as rules
 from counterfoil.domain import dual_control
 from counterfoil.domain.access import Actor
 from counterfoil.domain.admin_changes import AdminChange, DecideChange, Propose
-from counterfoil.domain.organisation_changes import Difference, describe
+from counterfoil.domain.change_lines import describe
+from counterfoil.domain.organisation_changes import Difference
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.refusals import FileRefused, InvalidPayload, Refusal, RequestNotFound
 from counterfoil.domain.requests import State

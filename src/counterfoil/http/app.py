@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -19,14 +19,14 @@ from counterfoil.application import comments, delegations, endings, freezes, ope
 from counterfoil.application.access_tokens import AccessTokens, SigningKeys
 from counterfoil.application.callers import Callers
 from counterfoil.application.group_commit import GroupCommit, Limits
+from counterfoil.application.incidents import settle_incidents
 from counterfoil.application.issuers import Issuers
-from counterfoil.application.keys import KeysUnusable, load_keys
-from counterfoil.application.organisations import Organisations
+from counterfoil.application.keys import Keyring, KeysUnusable, load_keys
+from counterfoil.application.organisations import Organisations, Verb, with_snapshot
 from counterfoil.application.passwords import Passwords
 from counterfoil.application.throttle import Throttle
 from counterfoil.application.tokens import Tokens
 from counterfoil.domain import refusals as no
-from counterfoil.domain.organisations import Organisation
 from counterfoil.http import (
     access,
     admin_changes,
@@ -34,6 +34,7 @@ from counterfoil.http import (
     described_calls,
     health,
     inbox,
+    incidents,
     life_routes,
     listed,
     members,
@@ -48,14 +49,17 @@ from counterfoil.http import (
     wire,
 )
 from counterfoil.http.edge import Edge
-from counterfoil.http.routing import Context, Endpoint, Router
+from counterfoil.http.routing import Context, Endpoint, Executions, Router
 from counterfoil.settings import Settings, WrongSetting
-from counterfoil.storage.database import Pool, Tx, open_pool
+from counterfoil.storage.database import Pool, open_pool
 
 C = TypeVar("C")
 R = TypeVar("R")
-Verb: TypeAlias = Callable[[Tx, Organisation, Sequence[C]], Awaitable[Sequence[R]]]
 
+# An executor is made by who may know the room (`cli`): http and executor do not import each other.
+StartExecutor: TypeAlias = Callable[
+    [Pool, Organisations, Keyring, Limits, telemetry.Telemetry], AbstractAsyncContextManager[Executions]
+]
 PROBE_SECONDS = 1.0
 EXPIRED_MAX = 200  # requests that one transaction of the sweep ends at most
 WORKFLOW = "/api_gateway/v2/request-workflow"
@@ -196,6 +200,29 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         parameters=(admin_changes.CHANGE_ID, described.IF_MATCH), callers="person", organisation_header="required",
     ),
     Endpoint(
+        method="GET", path=f"{OWN}/requests/{{request_id}}/attempts", handler=incidents.list_attempts,
+        family="own", summary="The calls and look-ups of a request at its external host",
+        response=incidents.AttemptsAnswer, refusals=(no.RequestNotFound,), parameters=(described.REQUEST_ID,),
+        callers="person", organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/incidents", handler=incidents.list_page, family="own",
+        summary="What no machine can clear up, the oldest first", response=incidents.IncidentList,
+        parameters=described.INCIDENT_FILTERS, callers="person", organisation_header="optional",
+    ),
+    Endpoint(
+        method="GET", path=f"{OWN}/incidents/{{incident_id}}", handler=incidents.get_one, family="own",
+        summary="An incident with all its evidence", response=incidents.IncidentAnswer,
+        refusals=(no.RequestNotFound,), parameters=(described.INCIDENT_ID,), callers="person",
+        organisation_header="optional",
+    ),
+    Endpoint(
+        method="POST", path=f"{OWN}/incidents/{{incident_id}}/settle", handler=incidents.settle, family="own",
+        summary="Say what became of the request; needs CanSettleIncident", request=incidents.Settlement,
+        response=incidents.IncidentAnswer, refusals=(no.RequestNotFound, no.NotPermitted, no.AlreadyCompleted),
+        parameters=(described.INCIDENT_ID,), callers="person", organisation_header="required",
+    ),
+    Endpoint(
         method="GET", path="/healthz", handler=health.healthz, family="own", callers="anyone",
         summary="Whether the process answers", response=health.Up,
     ),
@@ -214,14 +241,17 @@ RESOURCES: frozenset[str] = frozenset(
 )
 
 
-def create_app(settings: Settings) -> ASGIApp:
-    """The ASGI application of one worker. It opens its pool and queues at start-up, not here."""
+def create_app(settings: Settings, start_executor: StartExecutor | None = None) -> ASGIApp:
+    """The ASGI application of one worker. It opens its pool and queues at start-up, not here.
+
+    `start_executor` gives the process an executor for external hosts.
+    """
     observer = telemetry.Telemetry()
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         try:
-            async with open_context(settings, observer) as context:
+            async with open_context(settings, observer, start_executor) as context:
                 edge.context = context
                 yield
         except (KeysUnusable, WrongSetting) as error:
@@ -240,7 +270,9 @@ def create_app(settings: Settings) -> ASGIApp:
 
 
 @asynccontextmanager
-async def open_context(settings: Settings, observer: telemetry.Telemetry) -> AsyncIterator[Context]:
+async def open_context(
+    settings: Settings, observer: telemetry.Telemetry, start_executor: StartExecutor | None = None
+) -> AsyncIterator[Context]:
     """Open the pool and the queues; afterwards answer what is queued, then close them."""
     if settings.database_url is None:
         raise WrongSetting("DATABASE_URL is not set: `counterfoil serve` starts the embedded database")
@@ -257,7 +289,7 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
     )
 
     def queue(verb: str, run: Verb[C, R], bounds: Limits = limits) -> GroupCommit[C, R]:
-        return GroupCommit(verb, pool, _in_organisation(organisations, run), bounds, observer)
+        return GroupCommit(verb, pool, with_snapshot(organisations, run), bounds, observer)
 
     context = Context(
         pool=pool,
@@ -275,9 +307,11 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
         delegations=queue("delegate", delegations.change_delegations),
         freezes=queue("freeze", freezes.change_freezes),
         administration=queue("administer", admin_verbs.administer, replace(limits, batch_max=1, in_flight_max=1)),
+        incidents=queue("settle_incident", settle_incidents),
         probes=operations.Probes(pool),
         resources=RESOURCES,
         render_metrics=partial(telemetry.render_metrics, observer.registry),
+        decide_seconds_max=settings.decide_seconds_max,
     )
     tasks = (
         asyncio.create_task(_probe_pool(pool, observer)),
@@ -285,10 +319,14 @@ async def open_context(settings: Settings, observer: telemetry.Telemetry) -> Asy
     )
     queues: tuple[GroupCommit[Any, Any], ...] = (
         context.submissions, context.decisions, context.redemptions, context.withdrawals, context.comments,
-        context.delegations, context.freezes, context.administration,
+        context.delegations, context.freezes, context.administration, context.incidents,
     )  # fmt: skip
     try:
-        yield context
+        if start_executor is None:
+            yield context
+        else:
+            async with start_executor(pool, organisations, keyring, limits, observer) as executions:
+                yield replace(context, executions=executions)
     finally:
         for task in tasks:
             task.cancel()
@@ -318,17 +356,3 @@ async def _sweep(pool: Pool, organisations: Organisations, settings: Settings, o
             lock_timeout_ms=settings.lock_timeout_ms,
             fault=partial(observer.fault, "expire"),
         )
-
-
-def _in_organisation(
-    organisations: Organisations, run: Verb[C, R]
-) -> Callable[[Tx, int, Sequence[C]], Awaitable[Sequence[R]]]:
-    """Give the verb the snapshot; it compares its version with the database's under lock."""
-
-    async def run_with_snapshot(tx: Tx, org_id: int, commands: Sequence[C]) -> Sequence[R]:
-        organisation = await organisations.current_within(tx, org_id)
-        if organisation is None:
-            raise AssertionError(f"organisation {org_id} went away under its callers (this is a bug)")
-        return await run(tx, organisation, commands)
-
-    return run_with_snapshot

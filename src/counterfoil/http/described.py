@@ -128,6 +128,18 @@ REQUEST_ID: Final = Parameter(
 MEMBER_ID: Final = Parameter(
     "member_id", "The member's number", {"type": "string", "pattern": "^[0-9]{1,18}$"}, "path", required=True
 )
+INCIDENT_ID: Final = Parameter(
+    "incident_id", "As the list shows it", {"type": "string", "format": "uuid"}, "path", required=True
+)
+INCIDENT_FILTERS: Final = (
+    Parameter("state", "open (the default) or all", {"enum": ["open", "all", ""]}),
+    Parameter("limit", "Incidents per page, 1 to 200", {"type": "string", "pattern": "^([1-9][0-9]?|1[0-9]{2}|200)?$"}),
+    Parameter(
+        "cursor",
+        "`nextCursor` of the page before",
+        {"anyOf": [{"type": "string", "format": "uuid"}, {"const": ""}]},
+    ),
+)
 CUSTOMER_ID: Final = Parameter(
     "customer_id",
     "The member's number",

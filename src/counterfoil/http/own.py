@@ -48,9 +48,9 @@ class Voice(msgspec.Struct):
 
 
 class Result(msgspec.Struct):
-    """What the points API said to the execution."""
+    """What the points API said to the execution; an external host may tell no code and no id."""
 
-    code: int
+    code: int | None
     redemptionId: str | None
 
 
@@ -159,9 +159,14 @@ def next_of(ids: Sequence[UUID], limit: int) -> Page:
     return Page(str(ids[-1]) if len(ids) == limit else None)
 
 
+def _result(request: Request) -> Result | None:
+    if request.executed is not None:
+        return Result(request.executed.code, None)
+    return None if request.outcome is None else Result(request.outcome.code, request.outcome.redemption_id)
+
+
 def life_of(request: Request) -> RequestLife:
     """A request as its life is told; who decided on behalf of whom is in it."""
-    outcome = request.outcome
     return RequestLife(
         requestId=str(request.request_id),
         type=request.request_type,
@@ -185,7 +190,7 @@ def life_of(request: Request) -> RequestLife:
             for each in request.decisions
         ],
         resubmissionOf=None if request.resubmission_of is None else str(request.resubmission_of),
-        result=None if outcome is None else Result(outcome.code, outcome.redemption_id),
+        result=_result(request),
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from counterfoil.domain.request_pages import StoredRequest
 from counterfoil.domain.requests import Decide, NeedsTillCheck, Request, Submit
 from counterfoil.http import wire
 from counterfoil.http.authentication import verify_till
+from counterfoil.http.execution import executed
 from counterfoil.http.freshness import answer_fresh
 from counterfoil.http.routing import Answer, Call, Context
 
@@ -94,7 +95,7 @@ async def prepare(
     macs = {name: keyring.mac(value) for name, value in secret.items()}
     content_digest = sha256(payload + b"".join(name.encode() + mac for name, mac in macs.items())).digest()
     entity_info = wire.encode(sent)
-    till = await verify_till(context, organisation, actor, authorization)
+    till = None if host.is_external else await verify_till(context, organisation, actor, authorization)
     key = _idempotency_key(call)
     command = Submit(
         request_id=request_id,
@@ -265,7 +266,12 @@ async def decide(context: Context, call: Call) -> Answer:
 
 
 async def give_voice(context: Context, organisation: Organisation, command: Decide) -> Request | Stale:
-    """Decide, with the stored till credential verified again where that is needed; raises the refusal."""
+    """Decide, with the stored till credential verified again where that is needed; raises the refusal.
+
+    What is to be executed outside is executed by this process, and waited for as long as a call may take.
+    """
+    if context.executions is not None:
+        command = replace(command, lease_owner=context.executions.owner, lease_seconds=context.executions.lease_seconds)
     outcome = await context.decisions.submit(organisation.org_id, command)
     if isinstance(outcome, NeedsTillCheck):
         login, verified = await _check_till(context, organisation, command.actor, command.request_id)
@@ -276,7 +282,9 @@ async def give_voice(context: Context, organisation: Organisation, command: Deci
             raise outcome
         case NeedsTillCheck():
             raise AssertionError("a verified till credential is never asked for again (this is a bug)")
-        case _:
+        case Request():
+            return await executed(context, organisation.org_id, outcome)
+        case Stale():
             return outcome
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from starlette.routing import compile_path
 
@@ -18,6 +18,7 @@ from counterfoil.application.delegations import DelegationOutcome
 from counterfoil.application.endings import WithdrawOutcome
 from counterfoil.application.freezes import FreezeOutcome
 from counterfoil.application.group_commit import GroupCommit
+from counterfoil.application.incidents import SettleOutcome
 from counterfoil.application.keys import Keyring
 from counterfoil.application.operations import Pool, Probes
 from counterfoil.application.organisations import Organisations
@@ -28,9 +29,10 @@ from counterfoil.domain.comments import AddComment
 from counterfoil.domain.delegations import Delegate, EndDelegation
 from counterfoil.domain.endings import Withdraw
 from counterfoil.domain.freezes import LiftFreeze, PlaceFreeze
+from counterfoil.domain.incidents import SettleIncident
 from counterfoil.domain.redemptions import Redeem
 from counterfoil.domain.refusals import InvalidPayload, Refusal, UnknownPath, WrongMethod
-from counterfoil.domain.requests import Decide, Submit
+from counterfoil.domain.requests import Decide, Request, Submit
 
 Family = Literal["contract", "v1", "v2", "own", "oauth"]
 
@@ -93,6 +95,16 @@ class Answer:
     content_type: bytes = b"application/json"
 
 
+class Executions(Protocol):
+    """What executes approved requests on external hosts in this process."""
+
+    owner: str
+    lease_seconds: float
+
+    async def carry_out(self, org_id: int, request: Request) -> None:
+        """Execute what this process has just claimed; returns when nothing is to be done at once."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What the app factory builds once per process and every handler is given."""
@@ -110,11 +122,15 @@ class Context:
     delegations: GroupCommit[Delegate | EndDelegation, DelegationOutcome]
     freezes: GroupCommit[PlaceFreeze | LiftFreeze, FreezeOutcome]
     administration: GroupCommit[Propose | DecideChange, AdminOutcome]
+    incidents: GroupCommit[SettleIncident, SettleOutcome]
     probes: Probes
     # What an access group may name.
     resources: frozenset[str]
     # The metrics of all workers as text; takes the ages in seconds of the oldest undecided requests.
     render_metrics: Callable[[Mapping[int, float] | None], bytes]
+    # None where another process executes what is approved here.
+    executions: Executions | None = None
+    decide_seconds_max: float = 30.0
 
 
 Handler = Callable[[Context, Call], Awaitable[Answer]]

@@ -113,7 +113,9 @@ def request_data(organisation: Organisation, request: Request, payload: bytes) -
         details.decision = AdminTaskPayload(last.verdict, last.message)
         details.decision_output = last.verdict
         details.checker_access = True
-    if request.outcome is not None and request.ended_at is not None:
+    if (executed := request.executed) is not None:
+        details.intouch_output = IntouchOutput(executed.status, dict(executed.headers), Raw(executed.body.encode()))
+    elif request.outcome is not None and request.ended_at is not None:
         kind, outcome = request.request_type, request.outcome
         body = encode(execution_answers.body(kind, outcome))
         details.intouch_output = IntouchOutput(

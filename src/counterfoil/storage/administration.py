@@ -83,7 +83,7 @@ async def load(tx: Tx, file: OrganisationFile, *, is_new: bool) -> tuple[Current
     current = Current(
         settings=OrganisationSettings(
             known.org_id, known.name, known.time_zone, known.wire_time_zone, known.country_code,
-            known.profile, known.control, known.echo_credentials, known.read_scope,
+            known.profile, known.control, known.echo_credentials, known.read_scope, known.incident_quorum,
         ),
         organisation=known,
         version=known.version,
@@ -164,6 +164,7 @@ def _settings_row(settings: OrganisationSettings) -> tuple[Any, ...]:
     return (
         settings.org_id, settings.name, settings.time_zone, settings.wire_time_zone, settings.country_code,
         settings.profile, settings.control, settings.echo_credentials, settings.read_scope,
+        settings.incident_quorum,
     )  # fmt: skip
 
 
@@ -237,7 +238,9 @@ async def _write_grants_and_hosts(tx: Tx, org_id: int, difference: Difference, n
     await _execute(
         tx, "insert_hosts", org_id,
         [
-            (host.host_id, host.scheme, host.pattern, host.port, host.target, host.revision)
+            (host.host_id, host.scheme, host.pattern, host.port, host.target, host.revision, host.base_url,
+             host.plain_http, host.private, host.link_local, host.ca_pem, host.credential_sealed, host.credential_mac,
+             host.attempt_seconds, host.overall_seconds, host.absent_after_seconds, host.look_up, host.concurrency)
             for host in _after(difference.hosts)
         ],
     )  # fmt: skip

@@ -1,8 +1,9 @@
 -- name: insert_organisation
 -- A new organisation gets its row, so that there is one to lock; an existing one stays as it is.
 INSERT INTO organisation (
-    org_id, name, time_zone, wire_time_zone, country_code, profile, control, echo_credentials, read_scope)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    org_id, name, time_zone, wire_time_zone, country_code, profile, control, echo_credentials, read_scope,
+    incident_quorum)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT DO NOTHING
 RETURNING org_id
 
@@ -39,7 +40,7 @@ JOIN member_identifier i ON i.org_id = $1 AND i.kind = a.kind AND i.value = a.va
 -- The organisation's own fields, and the version by which every process sees that something changed.
 UPDATE organisation
 SET name = $2, time_zone = $3, wire_time_zone = $4, country_code = $5, profile = $6, control = $7,
-    echo_credentials = $8, read_scope = $9, version = $10
+    echo_credentials = $8, read_scope = $9, incident_quorum = $10, version = $11
 WHERE org_id = $1
 
 -- name: write_units
@@ -153,9 +154,13 @@ DELETE FROM host WHERE org_id = $1 AND host_id = ANY ($2::text[])
 
 -- name: insert_hosts
 -- Hosts that come or differ.
-INSERT INTO host (org_id, host_id, scheme, pattern, port, target, revision)
+INSERT INTO host (org_id, host_id, scheme, pattern, port, target, revision, base_url, plain_http, private, link_local,
+    ca_pem, credential_sealed, credential_mac, attempt_seconds, overall_seconds, absent_after_seconds, look_up,
+    concurrency)
 SELECT $1, n.* FROM unnest(
-    $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::integer[]) AS n
+    $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::integer[], $8::text[], $9::boolean[],
+    $10::boolean[], $11::boolean[], $12::text[], $13::text[], $14::text[], $15::double precision[],
+    $16::double precision[], $17::double precision[], $18::boolean[], $19::integer[]) AS n
 
 -- name: insert_policy
 -- A further revision of the policy; requests that were made under an earlier one keep that one.

@@ -23,10 +23,12 @@ from counterfoil.storage.database import Tx
 
 _SQL = statements.load("changes.sql")
 _WIDTHS = {
-    "requests": 39, "changed_requests": 7, "decisions": 12, "comments": 7, "holds": 5, "hold_lots": 3,
+    "requests": 39, "changed_requests": 11, "decisions": 12, "comments": 7, "holds": 5, "hold_lots": 3,
     "changed_holds": 2, "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "new_lots": 9,
     "goodwills": 5, "statuses": 4, "cap_counters": 4, "cap_uses": 5, "direct_uses": 3, "freed_keys": 4, "events": 7,
     "refusals": 7, "delegations": 9, "ended_delegations": 2, "freezes": 7, "changed_freezes": 7, "versions": 1,
+    "reference_claims": 3, "freed_references": 3, "attempts": 7, "answered_attempts": 7, "look_ups": 7,
+    "incidents": 5, "settled_incidents": 3, "incident_voices": 9,
 }  # fmt: skip
 _REFERENCE = 4  # its column in a row of redemptions, and of goodwills
 _REQUEST, _POINTS = 0, 2  # columns in a row of goodwills
@@ -68,6 +70,14 @@ class Changes:
     freezes: list[tuple[Any, ...]] = field(default_factory=list)
     changed_freezes: list[tuple[Any, ...]] = field(default_factory=list)
     versions: list[tuple[Any, ...]] = field(default_factory=list)
+    reference_claims: list[tuple[Any, ...]] = field(default_factory=list)
+    freed_references: list[tuple[Any, ...]] = field(default_factory=list)
+    attempts: list[tuple[Any, ...]] = field(default_factory=list)
+    answered_attempts: list[tuple[Any, ...]] = field(default_factory=list)
+    look_ups: list[tuple[Any, ...]] = field(default_factory=list)
+    incidents: list[tuple[Any, ...]] = field(default_factory=list)
+    settled_incidents: list[tuple[Any, ...]] = field(default_factory=list)
+    incident_voices: list[tuple[Any, ...]] = field(default_factory=list)
 
     def add_request(self, request: Request, command: Submit) -> None:
         """A request that was submitted, and perhaps executed at once."""
@@ -86,10 +96,12 @@ class Changes:
         ))  # fmt: skip
 
     def change_request(self, request: Request) -> None:
-        """A request whose state, version or outcome moved."""
+        """A request whose state, version, outcome or lease moved."""
+        facts = request.executed or request.outcome
         self.changed_requests.append((
             request.request_id, request.state, request.version, request.member_id, request.decided_at,
-            request.ended_at, None if request.outcome is None else _encode(request.outcome),
+            request.ended_at, None if facts is None else _encode(facts), request.due_at,
+            request.lease_owner, request.lease_until, request.fence,
         ))  # fmt: skip
 
     def add_decision(self, request: Request, decision: Decision) -> None:
@@ -193,6 +205,7 @@ async def write(tx: Tx, org_id: int, changes: Changes) -> None:
     # Two batches with the same references wait for each other's unique index: in one order they never deadlock.
     changes.redemptions.sort(key=lambda row: row[_REFERENCE] or "")
     changes.goodwills.sort(key=lambda row: row[_REFERENCE])
+    changes.reference_claims.sort()
     touched = tuple(name for name in _WIDTHS if getattr(changes, name))
     if touched:
         columns = (column for name in touched for column in zip(*getattr(changes, name), strict=True))

@@ -28,9 +28,12 @@ FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::te
 -- A request whose state, version or outcome moved.
 UPDATE request r
 SET state = c.state, version = c.version, member_id = c.member_id, decided_at = c.decided_at,
-    ended_at = c.ended_at, outcome = c.outcome
+    ended_at = c.ended_at, outcome = c.outcome, due_at = c.due_at, lease_owner = c.lease_owner,
+    lease_until = c.lease_until, fence = c.fence
 FROM unnest($2::uuid[], $3::text[], $4::integer[], $5::bigint[], $6::timestamptz[], $7::timestamptz[],
-    $8::bytea[]) AS c (request_id, state, version, member_id, decided_at, ended_at, outcome)
+    $8::bytea[], $9::timestamptz[], $10::text[], $11::timestamptz[], $12::integer[])
+    AS c (request_id, state, version, member_id, decided_at, ended_at, outcome, due_at, lease_owner, lease_until,
+    fence)
 WHERE r.org_id = $1 AND r.request_id = c.request_id
 
 -- name: decisions
@@ -179,3 +182,54 @@ WHERE f.org_id = $1 AND f.freeze_id = c.freeze_id
 -- The organisation's version, by which every process sees with its next call that something changed.
 UPDATE organisation o SET version = o.version + 1
 WHERE o.org_id = $1 AND o.version = ANY ($2::bigint[])
+
+-- name: reference_claims
+-- A reference at a host, taken with the first intent: the unique index is what keeps a second request from it.
+INSERT INTO reference_claim (org_id, host_id, reference, request_id)
+SELECT $1, n.* FROM unnest($2::text[], $3::text[], $4::uuid[]) AS n
+
+-- name: freed_references
+-- The reference of a request that failed.
+DELETE FROM reference_claim k USING unnest($2::text[], $3::text[], $4::uuid[]) AS c (host_id, reference, request_id)
+WHERE k.org_id = $1 AND k.host_id = c.host_id AND k.reference = c.reference AND k.request_id = c.request_id
+
+-- name: attempts
+-- The intent to call, before the first byte leaves.
+INSERT INTO attempt (org_id, request_id, number, state, fence, host_id, reference, sent_digest, owner, planned_at)
+SELECT $1, n.request_id, n.number, 'planned', n.fence, n.host_id, n.reference, n.sent_digest, n.owner,
+    clock_timestamp()
+FROM unnest($2::uuid[], $3::integer[], $4::integer[], $5::text[], $6::text[], $7::bytea[], $8::text[])
+    AS n (request_id, number, fence, host_id, reference, sent_digest, owner)
+
+-- name: answered_attempts
+-- What became of a call. Of one whose maker has gone only the outcome is known, and no answer.
+UPDATE attempt a
+SET state = CASE WHEN c.response IS NULL THEN a.state ELSE 'answered' END, outcome = coalesce(a.outcome, c.outcome),
+    response = c.response, sent_at = c.sent_at, answered_at = c.answered_at, late = c.late
+FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::bytea[], $6::timestamptz[], $7::timestamptz[], $8::boolean[])
+    AS c (request_id, number, outcome, response, sent_at, answered_at, late)
+WHERE a.org_id = $1 AND a.request_id = c.request_id AND a.number = c.number AND a.response IS NULL
+
+-- name: look_ups
+-- What a look-up has found.
+INSERT INTO look_up (org_id, request_id, number, attempt, verdict, response, asked_at, answered_at)
+SELECT $1, n.* FROM unnest($2::uuid[], $3::integer[], $4::integer[], $5::text[], $6::bytea[], $7::timestamptz[],
+    $8::timestamptz[]) AS n
+
+-- name: incidents
+-- What no machine can clear up.
+INSERT INTO incident (org_id, incident_id, request_id, kind, message, opened_at)
+SELECT $1, n.* FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[]) AS n
+
+-- name: settled_incidents
+-- An incident that people have settled; once only.
+UPDATE incident i SET settled_as = c.settled_as, settled_at = c.settled_at
+FROM unnest($2::uuid[], $3::text[], $4::timestamptz[]) AS c (incident_id, settled_as, settled_at)
+WHERE i.org_id = $1 AND i.incident_id = c.incident_id AND i.settled_at IS NULL
+
+-- name: incident_voices
+-- What one person found out about an incident.
+INSERT INTO incident_voice (org_id, incident_id, person_id, maker_person_id, user_id, user_name, settled_as, reason,
+    evidence, at)
+SELECT $1, n.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[],
+    $9::text[], $10::timestamptz[]) AS n

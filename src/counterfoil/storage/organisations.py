@@ -67,6 +67,7 @@ class _Snapshot(msgspec.Struct):
     programme: Programme | None
     groups: list[Group]
     ever_capped: bool
+    incident_quorum: int
 
 
 _snapshot = msgspec.json.Decoder(_Snapshot, strict=False)
@@ -106,6 +107,7 @@ async def find_organisation(tx: Tx, org_id: int) -> Organisation | None:
         ever_capped=read.ever_capped,
         access_groups=tuple(read.access_groups),
         issuers=tuple(read.issuers),
+        incident_quorum=read.incident_quorum,
     )
 
 

@@ -3,7 +3,7 @@
 SELECT json_build_object(
     'org_id', o.org_id, 'version', o.version, 'name', o.name, 'time_zone', o.time_zone,
     'wire_time_zone', o.wire_time_zone, 'country_code', o.country_code, 'profile', o.profile, 'control', o.control,
-    'echo_credentials', o.echo_credentials, 'read_scope', o.read_scope,
+    'echo_credentials', o.echo_credentials, 'read_scope', o.read_scope, 'incident_quorum', o.incident_quorum,
     'units', coalesce((SELECT json_agg(json_build_object(
         'unit_id', u.unit_id, 'kind', u.kind, 'name', u.name, 'code', u.code, 'zone_parent_id', u.zone_parent_id,
         'concept_parent_id', u.concept_parent_id, 'store_id', u.store_id, 'active', u.active,
@@ -63,7 +63,11 @@ SELECT json_build_object(
         FROM reason_code c WHERE c.org_id = $1), '[]'),
     'hosts', coalesce((SELECT json_agg(json_build_object(
         'host_id', h.host_id, 'scheme', h.scheme, 'pattern', h.pattern, 'port', h.port, 'target', h.target,
-        'revision', h.revision, 'base_url', h.base_url, 'plain_http', h.plain_http, 'private', h.private))
+        'revision', h.revision, 'base_url', h.base_url, 'plain_http', h.plain_http, 'private', h.private,
+        'link_local', h.link_local, 'ca_pem', h.ca_pem, 'credential_sealed', h.credential_sealed,
+        'credential_mac', h.credential_mac, 'attempt_seconds', h.attempt_seconds,
+        'overall_seconds', h.overall_seconds, 'absent_after_seconds', h.absent_after_seconds,
+        'look_up', h.look_up, 'concurrency', h.concurrency))
         FROM host h WHERE h.org_id = $1), '[]'),
     'policy', (SELECT json_build_object(
         'revision', p.revision, 'document', p.document)

@@ -10,14 +10,17 @@ import re
 import asyncpg
 
 _ROLE = re.compile(r"[a-z_][a-z0-9_$-]{0,62}")
-_APPEND_ONLY = "event, decision, journal, posting, redemption, goodwill, hold_lot, request_comment, cap_use"
+_APPEND_ONLY = (
+    "event, decision, journal, posting, redemption, goodwill, hold_lot, request_comment, cap_use, look_up, "
+    "incident_voice"
+)
 _CHANGED = (
-    "request, hold, member, member_status, lot, attempt, organisation, org_unit, person, app_user, credential, "
-    "delegation, freeze_order, cap_counter, direct_use"
+    "request, hold, member, member_status, lot, attempt, incident, restore_mark, organisation, org_unit, person, "
+    "app_user, credential, delegation, freeze_order, cap_counter, direct_use"
 )
 _REPLACED = (
     "idempotency_key, outbox, access_grant, host, policy, programme, member_identifier, directory, reason_code, "
-    "person_group, person_group_member, person_identifier, access_group, ui_token_issuer"
+    "person_group, person_group_member, person_identifier, access_group, ui_token_issuer, reference_claim"
 )
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from counterfoil.domain.intouch_answers import Outcome
+from counterfoil.domain.intouch_answers import Executed, Outcome
 from counterfoil.domain.points import FOREVER, Hold, MemberAccount
 from counterfoil.domain.policies import Need, Requirement
 from counterfoil.domain.request_pages import ListQuery, Page, StoredRequest, Trail
@@ -37,6 +37,8 @@ def _requirement(document: bytes) -> Requirement:
 
 
 _outcome = msgspec.json.Decoder(Outcome)
+_EXECUTED = b'{"by":'  # how the outcome of an external host begins
+_executed = msgspec.json.Decoder(Executed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,7 @@ async def _lock(tx: Tx, org_id: int, asked: Sequence[tuple[object, ...]]) -> Loa
 
 def request_from_row(row: Any) -> Request:
     """A row of `request`, with its voices where the statement reads them."""
+    executed = row["outcome"] is not None and row["outcome"].startswith(_EXECUTED)
     return Request(
         request_id=row["request_id"],
         request_type=row["request_type"],
@@ -176,12 +179,17 @@ def request_from_row(row: Any) -> Request:
         resubmission_of=row["resubmission_of"],
         decided_at=row["decided_at"],
         ended_at=row["ended_at"],
-        outcome=None if row["outcome"] is None else _outcome.decode(row["outcome"]),
+        outcome=None if executed or row["outcome"] is None else _outcome.decode(row["outcome"]),
         policy_revision=row["policy_revision"],
         requirement=_requirement(row["requirement"]),
         auto_rule=row["auto_rule"],
         decisions=() if row["decisions"] is None else _decisions.decode(row["decisions"]),
         urgent_at=end_of_time(row["urgent_at"]),
+        due_at=row["due_at"],
+        lease_owner=row["lease_owner"],
+        lease_until=row["lease_until"],
+        fence=row["fence"],
+        executed=_executed.decode(row["outcome"]) if executed else None,
     )
 
 

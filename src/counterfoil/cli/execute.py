@@ -1,0 +1,43 @@
+"""`counterfoil execute`: the executor alone, beside any number of others."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+from counterfoil import telemetry
+from counterfoil.application import operations
+from counterfoil.application.keys import load_keys
+from counterfoil.application.organisations import Organisations
+from counterfoil.cli.executors import executor_of, limits_of
+from counterfoil.cli.supervisor import CannotServe
+from counterfoil.settings import Settings, WrongSetting, load_settings
+from counterfoil.storage.database import open_pool
+
+
+def execute() -> None:
+    """Execute approved requests on external hosts until Ctrl-C or SIGTERM; what is in flight is settled first."""
+    settings = load_settings(os.environ)
+    telemetry.configure_logs(settings.log_level)
+    if settings.database_url is None:
+        raise WrongSetting("DATABASE_URL is not set: with the embedded database `counterfoil serve` executes itself")
+    if reason := asyncio.run(operations.why_not_usable(settings.database_url)):
+        raise CannotServe(reason)
+    asyncio.run(_run(settings, settings.database_url))
+
+
+async def _run(settings: Settings, url: str) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    keyring = load_keys(settings.keys_path)
+    pool = await open_pool(url, size=settings.pool_size, statement_cache=settings.statement_cache)
+    try:
+        start = executor_of(settings)
+        async with start(pool, Organisations(pool), keyring, limits_of(settings), telemetry.Telemetry()):
+            print("Counterfoil executes (end: Ctrl-C)", flush=True)  # noqa: T201 - the command's own output
+            await stopping.wait()
+    finally:
+        await pool.close()

@@ -1,0 +1,375 @@
+"""The executor of one process: claims what is due, makes the calls, settles the answers, keeps its leases.
+
+Any number of processes may run one. A request belongs to whoever has its fence; a process that dies leaves a
+lease that ends, and whoever takes the request then treats an open attempt as lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import msgspec
+
+from counterfoil.application import attempts, executing, ids, restores
+from counterfoil.application.attempts import Answered, Begin, LookedUp, Postponed, Settle, Work
+from counterfoil.application.group_commit import GroupCommit, Limits, Watch
+from counterfoil.application.keys import Keyring, KeysUnusable
+from counterfoil.application.operations import Pool
+from counterfoil.application.organisations import Organisations, with_snapshot
+from counterfoil.domain.attempts import Failure, OutboundCall, Reply, judge
+from counterfoil.domain.calls import build_call
+from counterfoil.domain.executions import Call, Pace, Search
+from counterfoil.domain.freezes import frost
+from counterfoil.domain.look_ups import Absent, Found, NoVerdict
+from counterfoil.domain.organisations import Host
+from counterfoil.domain.refusals import Busy, Refusal
+from counterfoil.domain.requests import Request
+from counterfoil.executor.breakers import Breaker
+from counterfoil.targets import intouch
+
+_unpack = msgspec.msgpack.Decoder(dict[str, bytes]).decode
+SETTLE_TRIES: Final = 20
+SERVER_ERROR: Final = 500
+DEAD_HOST_CLAIMS: Final = 8
+
+
+class Observer(Watch, Protocol):
+    """What logs and metrics want to know about executions."""
+
+    def attempted(self, host_id: str, outcome: str, seconds: float) -> None:
+        """A call or a look-up has ended."""
+
+    def breaker(self, host_id: str, *, is_open: bool) -> None:
+        """A host is left alone, or called again."""
+
+    def paused(self, reason: str | None) -> None:
+        """Nothing is executed, for this reason; None: it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much at once, how often, and how long a claim lasts without a heartbeat."""
+
+    calls_max: int = 64
+    lease_seconds: float = 30.0
+    poll_seconds: float = 0.5
+    drain_seconds: float = 30.0
+    breaker_seconds: float = 5.0
+    pace: Pace = field(default_factory=Pace)
+
+
+@dataclass(slots=True)
+class Held:
+    """A request that this process has claimed; `valid_until` is on this process's own clock."""
+
+    org_id: int
+    request_id: UUID
+    fence: int
+    host_id: str
+    valid_until: float
+    task: asyncio.Task[None] | None = None
+
+
+class Executor:
+    """What one process executes. `owner` is its name in the leases."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        organisations: Organisations,
+        keyring: Keyring,
+        session: intouch.Session,
+        bounds: Bounds,
+        limits: Limits,
+        observer: Observer,
+        owner: str,
+    ) -> None:
+        self.owner = owner
+        self.lease_seconds = bounds.lease_seconds
+        self._pool = pool
+        self._organisations = organisations
+        self._keyring = keyring
+        self._session = session
+        self._bounds = bounds
+        self._observer = observer
+        self._held: dict[tuple[int, UUID], Held] = {}
+        self._in_use: Counter[tuple[int, str]] = Counter()
+        self._freed = asyncio.Condition()
+        self._breakers: dict[tuple[int, str], Breaker] = defaultdict(lambda: Breaker(bounds.breaker_seconds))
+        self._stopping = asyncio.Event()
+        self._begins: GroupCommit[Begin, Work | None] = GroupCommit(
+            "begin", pool, with_snapshot(organisations, attempts.begin_attempts), limits, observer
+        )
+        self._settlements: GroupCommit[Settle, Work | None] = GroupCommit(
+            "settle", pool, with_snapshot(organisations, attempts.settle_attempts), limits, observer
+        )
+
+    # ---- what the deciding process does with its own claim
+
+    async def carry_out(self, org_id: int, request: Request) -> None:
+        """Execute what this process has just claimed by its decision; returns when nothing is to be done at once.
+
+        Whoever is cancelled here leaves the execution running.
+        """
+        held = self._hold(org_id, request.request_id, request.fence, request.host_id, self._lease_end())
+        if held.task is not None:
+            await asyncio.shield(held.task)
+
+    def _lease_end(self) -> float:
+        # From before the statement that claims: the process must think its lease shorter than the database does.
+        return asyncio.get_running_loop().time() + self._bounds.lease_seconds * 0.9
+
+    def _hold(self, org_id: int, request_id: UUID, fence: int, host_id: str, valid_until: float) -> Held:
+        known = self._held.get((org_id, request_id))
+        if known is not None and known.fence >= fence:
+            return known
+        held = Held(org_id, request_id, fence, host_id, valid_until)
+        self._held[org_id, request_id] = held
+        held.task = asyncio.create_task(self._work(held))
+        return held
+
+    # ---- the loops
+
+    async def run(self) -> None:
+        """Claim and keep leases until stopped; what failed is told and tried again."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._every(self._bounds.poll_seconds, self._sweep, "sweep"))
+            group.create_task(self._every(self._bounds.lease_seconds / 4, self._beat, "heartbeat", drain=True))
+
+    async def stop(self) -> None:
+        """Claim nothing more; what is in flight is settled, and what is not by then is left to its lease."""
+        self._stopping.set()
+        tasks = [held.task for held in self._held.values() if held.task is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self._bounds.drain_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await self._begins.drain()
+        await self._settlements.drain()
+
+    async def _every(self, seconds: float, work: Callable[[], Any], name: str, *, drain: bool = False) -> None:
+        while not self._stopping.is_set() or (drain and self._held):
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001 - the database may be away: it is tried again
+                if not isinstance(error, Busy | OSError):
+                    self._observer.fault(name, error)
+            with suppress(TimeoutError):
+                if drain and self._stopping.is_set():
+                    await asyncio.sleep(seconds)
+                else:
+                    await asyncio.wait_for(self._stopping.wait(), seconds * random.uniform(0.8, 1.2))  # noqa: S311
+
+    async def _sweep(self) -> None:
+        """Take what is due, organisation by organisation in turn, as long as there is room."""
+        self._observer.paused(reason := await restores.why_paused(self._pool))
+        if reason is not None:
+            return
+        versions = await executing.organisations_with_work(self._pool)
+        org_ids = random.sample(list(versions), len(versions))
+        share = max(1, self._bounds.calls_max // max(1, len(org_ids)))
+        for org_id in org_ids:
+            room = self._bounds.calls_max - len(self._held)
+            if room <= 0 or self._stopping.is_set():
+                return
+            self._organisations.forget(org_id, versions[org_id])
+            organisation = await self._organisations.current(org_id)
+            frozen = None if organisation is None else frost(organisation)
+            if organisation is None or frozen is None or frozen.everything:
+                continue
+            slots = min(room, share)
+            free = {
+                host.host_id: 0 if host.host_id in frozen.hosts else min(slots, self._free(org_id, host))
+                for host in organisation.hosts
+            }
+            valid_until = self._lease_end()
+            for claim in await executing.claim(
+                self._pool, org_id, self.owner, free, frozen, slots=slots, lease_seconds=self._bounds.lease_seconds
+            ):
+                self._hold(org_id, claim.request_id, claim.fence, claim.host_id, valid_until)
+
+    def _free(self, org_id: int, host: Host) -> int:
+        free = max(0, host.concurrency - self._in_use[org_id, host.host_id])
+        # Of what waits for a dead host a few are taken nevertheless, to see whose time is over.
+        return min(free, DEAD_HOST_CLAIMS) if self._breakers[org_id, host.host_id].is_open else free
+
+    async def _beat(self) -> None:
+        by_organisation: dict[int, list[Held]] = defaultdict(list)
+        for held in self._held.values():
+            by_organisation[held.org_id].append(held)
+        for org_id, several in by_organisation.items():
+            valid_until = self._lease_end()
+            kept = await executing.extend_leases(
+                self._pool, org_id, self.owner, [(each.request_id, each.fence) for each in several],
+                self._bounds.lease_seconds,
+            )  # fmt: skip
+            for held in several:
+                held.valid_until = valid_until if held.request_id in kept else 0.0
+
+    # ---- one request
+
+    async def _work(self, held: Held) -> None:
+        try:
+            while await self._step(held):
+                pass
+        except Refusal:
+            pass  # the database is away for too long: the lease ends, and somebody looks after the request
+        except Exception as error:  # noqa: BLE001 - one request must not take the others along
+            self._observer.fault("execute", error)
+        finally:
+            if self._held.get((held.org_id, held.request_id)) is held:
+                del self._held[held.org_id, held.request_id]
+
+    async def _step(self, held: Held) -> bool:
+        """One call or look-up; whether there is more to do at once."""
+        async with self._slot(held):
+            closed = self._breakers[held.org_id, held.host_id].seconds_closed_to(asyncio.get_running_loop().time())
+            if closed > 0:
+                wait = closed * random.uniform(1.0, 1.5)  # noqa: S311 - jitter, not a secret
+                postponed = Postponed(ids.uuid7(), held.request_id, held.fence, wait, ids.salt())
+                await self._settlements.submit(held.org_id, postponed)
+                return False
+            begin = Begin(ids.uuid7(), held.request_id, held.fence, self.owner, ids.salt())
+            work = await self._begins.submit(held.org_id, begin)
+            if work is None or work.step is None or work.host is None:
+                return False
+            self._organisations.forget(held.org_id, work.organisation_version)
+            match work.step:
+                case Call():
+                    settled = await self._call(held, work, work.host, work.step)
+                case Search():
+                    settled = await self._search(held, work, work.host, work.step)
+            return settled is not None and settled.again
+
+    @asynccontextmanager
+    async def _slot(self, held: Held) -> AsyncIterator[None]:
+        """One of the calls that may run at once to a host."""
+        key = held.org_id, held.host_id
+        organisation = await self._organisations.current(held.org_id)
+        host = organisation.host(held.host_id) if organisation else None
+        concurrency = host.concurrency if host else 1
+        async with self._freed:
+            await self._freed.wait_for(lambda: self._in_use[key] < concurrency)
+            self._in_use[key] += 1
+        try:
+            yield
+        finally:
+            self._in_use[key] -= 1
+            async with self._freed:
+                self._freed.notify_all()
+
+    async def _call(self, held: Held, work: Work, host: Host, step: Call) -> Work | None:
+        clock = asyncio.get_running_loop().time
+        started_at = clock()
+        call = self._outbound(held, work, host)
+        if isinstance(call, Failure):
+            answer: Reply | Failure = call
+        else:
+            answer = await intouch.send(self._session, call, may_send=lambda: clock() < held.valid_until)
+        seconds = clock() - started_at
+        judgement = judge(work.request.request_type, answer, repeated=step.repeated, doubtful=step.doubtful)
+        self._observer.attempted(held.host_id, judgement.verdict.value, seconds)
+        self._count(held, works=isinstance(answer, Reply) and answer.status < SERVER_ERROR)
+        return await self._settle(
+            held.org_id,
+            Answered(
+                ids.uuid7(), held.request_id, held.fence, step.number, answer, judgement, seconds,
+                self._bounds.pace, random.random(), ids.salt(),  # noqa: S311 - jitter, not a secret
+            ),
+        )  # fmt: skip
+
+    async def _search(self, held: Held, work: Work, host: Host, step: Search) -> Work | None:
+        clock = asyncio.get_running_loop().time
+        started_at = clock()
+        call = self._outbound(held, work, host)
+        if isinstance(call, Failure):
+            answer: Found | Absent | NoVerdict = NoVerdict(call.message)
+        else:
+            answer = await intouch.look_up(self._session, call)
+        seconds = clock() - started_at
+        self._observer.attempted(held.host_id, f"look_up_{type(answer).__name__.lower()}", seconds)
+        if not isinstance(answer, NoVerdict):
+            self._count(held, works=True)
+        return await self._settle(
+            held.org_id,
+            LookedUp(
+                ids.uuid7(), held.request_id, held.fence, step.number, step.attempt, answer, seconds,
+                self._bounds.pace, ids.salt(),
+            ),
+        )  # fmt: skip
+
+    async def _settle(self, org_id: int, command: Settle) -> Work | None:
+        """Settle, patiently: what a host has answered is not to be had a second time."""
+        for left in range(SETTLE_TRIES, 0, -1):
+            try:
+                return await self._settlements.submit(org_id, command)
+            except Busy:
+                if left == 1:
+                    raise
+                await asyncio.sleep(1)
+        return None
+
+    def _outbound(self, held: Held, work: Work, host: Host) -> OutboundCall | Failure:
+        """The exact call, with its credentials opened."""
+        try:
+            headers = self._headers(held.org_id, work)
+            credential = executing.open_credential(self._keyring, held.org_id, host)
+        except KeysUnusable as error:
+            return Failure(sent=False, kind="keys", message=str(error))
+        request = work.request
+        call = build_call(
+            request.request_id, request.request_type, request.payload, headers, host,
+            deadline_seconds=host.attempt_seconds, credential=credential,
+        )  # fmt: skip
+        return Failure(sent=False, kind="build", message=call.message) if isinstance(call, Refusal) else call
+
+    def _headers(self, org_id: int, work: Work) -> Mapping[str, str]:
+        request = work.request
+        headers = {name: str(value) for name, value in json.loads(request.payload)["headers"].items()}
+        sealed = _unpack(work.sealed_headers) if work.sealed_headers else {}
+        return headers | {
+            name: self._keyring.open(org_id, request.request_id, name, value) for name, value in sealed.items()
+        }
+
+    def _count(self, held: Held, *, works: bool) -> None:
+        """Open or close the breaker of the host."""
+        breaker = self._breakers[held.org_id, held.host_id]
+        if not works:
+            if breaker.failed(asyncio.get_running_loop().time()):
+                self._observer.breaker(held.host_id, is_open=True)
+        elif breaker.is_open:
+            self._observer.breaker(held.host_id, is_open=False)
+            breaker.succeeded()
+        else:
+            breaker.succeeded()
+
+
+@asynccontextmanager
+async def open_executor(
+    pool: Pool,
+    organisations: Organisations,
+    keyring: Keyring,
+    limits: Limits,
+    observer: Observer,
+    *,
+    bounds: Bounds,
+    owner: str,
+) -> AsyncIterator[Executor]:
+    """An executor that runs meanwhile; afterwards what is in flight is settled or left to its lease."""
+    async with intouch.open_session() as session:
+        executor = Executor(pool, organisations, keyring, session, bounds, limits, observer, owner)
+        running = asyncio.create_task(executor.run())
+        try:
+            yield executor
+        finally:
+            await executor.stop()
+            await running

@@ -1,0 +1,287 @@
+"""Our own API for what happens on external hosts: attempts, look-ups, incidents and how people settle them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal, TypeAlias
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta, Raw
+
+from counterfoil.application import ids, incidents, reads
+from counterfoil.application.requests import Stale
+from counterfoil.domain.access import Actor
+from counterfoil.domain.evidence import AttemptRow, LookUpRow
+from counterfoil.domain.executions import reference_of
+from counterfoil.domain.incidents import TEXT_MAX, Incident, SettleIncident, not_found, read_settlement
+from counterfoil.domain.organisations import Organisation
+from counterfoil.domain.refusals import InvalidPayload, Refusal, RequestNotFound
+from counterfoil.domain.requests import Request
+from counterfoil.http import wire
+from counterfoil.http.freshness import answer_fresh
+from counterfoil.http.request_reads import request_id_of
+from counterfoil.http.routing import Answer, Call, Context
+
+LIMIT_MAX: Final = 200
+_FIRST: Final = UUID(int=0)
+_Line: TypeAlias = tuple[str, str, str, str, str, str, str, str | None, str | None]
+
+
+_Told: TypeAlias = Annotated[str, Meta(pattern=r"\S", max_length=TEXT_MAX)]
+
+
+class Attempt(msgspec.Struct):
+    """One call to the host. `response` is what came back, `sentDigest` that of the exact bytes."""
+
+    number: int
+    state: str
+    outcome: str | None
+    reference: str
+    sentDigest: str
+    executor: str
+    late: bool
+    plannedAt: str
+    sentAt: str | None
+    answeredAt: str | None
+    milliseconds: float | None
+    response: Raw | None
+
+
+class LookUp(msgspec.Struct):
+    """What the host said when a lost call was looked up."""
+
+    number: int
+    attempt: int
+    verdict: str
+    askedAt: str
+    answeredAt: str
+    response: Raw
+
+
+class Attempts(msgspec.Struct):
+    """All that was sent for one request, and all that came back."""
+
+    attempts: list[Attempt]
+    lookUps: list[LookUp]
+
+
+class AttemptsAnswer(msgspec.Struct):
+    """The envelope around them."""
+
+    data: Attempts
+    errors: None = None
+
+
+class Voice(msgspec.Struct):
+    """What one person found out."""
+
+    userName: str
+    settledAs: str
+    reason: str
+    evidence: str
+    at: str
+
+
+class IncidentLine(msgspec.Struct):
+    """One line of the list. `kind` says in one word why no machine could go on."""
+
+    incidentId: str
+    requestId: str
+    requestType: str
+    hostId: str
+    kind: str
+    message: str
+    openedAt: str
+    settledAs: str | None
+    settledAt: str | None
+
+
+class IncidentData(IncidentLine):
+    """An incident with its evidence: the payload with its secrets masked, every attempt and look-up."""
+
+    state: str
+    reference: str
+    voices: list[Voice]
+    voicesRequired: int
+    sent: Raw
+    attempts: list[Attempt]
+    lookUps: list[LookUp]
+
+
+class IncidentAnswer(msgspec.Struct):
+    """The envelope around one incident."""
+
+    data: IncidentData
+    errors: None = None
+
+
+class IncidentList(msgspec.Struct):
+    """A page; `nextCursor` is the `cursor` of the next one, null on the last."""
+
+    data: list[IncidentLine]
+    nextCursor: str | None
+    errors: None = None
+
+
+class Settlement(msgspec.Struct):
+    """What became of the request, and how that is known."""
+
+    settledAs: Literal["executed", "not_executed"]
+    reason: _Told
+    evidence: _Told
+
+
+async def list_attempts(context: Context, call: Call) -> Answer:
+    """GET /counterfoil/v1/requests/{requestId}/attempts."""
+    request_id = request_id_of(call)
+
+    async def attempt(organisation: Organisation, _actor: Actor) -> Answer | Stale:
+        found = await reads.list_attempts(context.pool, organisation.org_id, request_id)
+        if found is None or found[0] != organisation.version:
+            return Stale(found[0] if found else 0)
+        if found[1] is None:
+            raise RequestNotFound("no request of this organisation has that requestId", "requestId")
+        return Answer(200, wire.encode(AttemptsAnswer(_attempts(found[1], found[2]))))
+
+    return await answer_fresh(context, call, attempt)
+
+
+async def list_page(context: Context, call: Call) -> Answer:
+    """GET /counterfoil/v1/incidents?state=open|all&limit=&cursor=."""
+    state = call.query_value("state") or "open"
+    if state not in ("open", "all"):
+        raise InvalidPayload("state must be open or all", "state")
+    text = call.query_value("limit") or "50"
+    if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= LIMIT_MAX):
+        raise InvalidPayload(f"limit must be a whole number from 1 to {LIMIT_MAX}", "limit")
+    limit = int(text)
+    after = _uuid(call.query_value("cursor")) if call.query_value("cursor") else _FIRST
+    if after is None:
+        raise InvalidPayload("cursor must be the nextCursor of the page before", "cursor")
+
+    async def attempt(organisation: Organisation, _actor: Actor) -> Answer | Stale:
+        found = await incidents.list_incidents(
+            context.pool, organisation.org_id, after, all_of_them=state == "all", limit=limit + 1
+        )
+        if found is None or found[0] != organisation.version:
+            return Stale(found[0] if found else 0)
+        rows = found[1][:limit]
+        lines = [IncidentLine(*_line(row.incident, row.request_type, row.host_id)) for row in rows]
+        more = str(rows[-1].incident.incident_id) if len(found[1]) > limit else None
+        return Answer(200, wire.encode(IncidentList(lines, more)))
+
+    return await answer_fresh(context, call, attempt)
+
+
+async def get_one(context: Context, call: Call) -> Answer:
+    """GET /counterfoil/v1/incidents/{incidentId}."""
+    incident_id = _incident_id(call)
+
+    async def attempt(organisation: Organisation, _actor: Actor) -> Answer | Stale:
+        return await _shown(context, organisation, incident_id)
+
+    return await answer_fresh(context, call, attempt)
+
+
+async def settle(context: Context, call: Call) -> Answer:
+    """POST /counterfoil/v1/incidents/{incidentId}/settle."""
+    incident_id = _incident_id(call)
+    voice_id = ids.uuid7()
+
+    async def attempt(organisation: Organisation, actor: Actor) -> Answer | Stale:
+        body = wire.json_object(call.body)
+        told = read_settlement(body.get("settledAs"), body.get("reason"), body.get("evidence"))
+        if isinstance(told, Refusal):
+            raise told
+        command = SettleIncident(voice_id, actor, incident_id, *told, salt=ids.salt())
+        outcome = await context.incidents.submit(organisation.org_id, command)
+        if isinstance(outcome, Refusal):
+            raise outcome
+        if isinstance(outcome, Stale):
+            return outcome
+        return await _shown(context, organisation, incident_id)
+
+    return await answer_fresh(context, call, attempt)
+
+
+async def _shown(context: Context, organisation: Organisation, incident_id: UUID) -> Answer | Stale:
+    found = await incidents.find_incident(context.pool, organisation.org_id, incident_id)
+    if found is None or found[0] != organisation.version:
+        return Stale(found[0] if found else 0)
+    _, incident, request = found
+    if incident is None or request is None:
+        raise not_found()
+    made = await reads.list_attempts(context.pool, organisation.org_id, request.request_id)
+    evidence = _attempts(made[1] or [], made[2]) if made else Attempts([], [])
+    return Answer(200, wire.encode(IncidentAnswer(_data(organisation, incident, request, evidence))))
+
+
+def _data(organisation: Organisation, incident: Incident, request: Request, evidence: Attempts) -> IncidentData:
+    reference = next((each.reference for each in evidence.attempts), reference_of(request))
+    return IncidentData(
+        *_line(incident, request.request_type, request.host_id),
+        state=request.state,
+        reference=reference,
+        voices=[
+            Voice(each.user_name, each.settled_as, each.reason, each.evidence, _time(each.at))
+            for each in incident.voices
+        ],
+        voicesRequired=organisation.incident_quorum,
+        sent=Raw(request.payload),
+        attempts=evidence.attempts,
+        lookUps=evidence.lookUps,
+    )
+
+
+def _line(incident: Incident, request_type: str, host_id: str) -> _Line:
+    return (
+        str(incident.incident_id), str(incident.request_id), request_type, host_id, incident.kind, incident.message,
+        _time(incident.opened_at), incident.settled_as,
+        None if incident.settled_at is None else _time(incident.settled_at),
+    )  # fmt: skip
+
+
+def _attempts(made: Sequence[AttemptRow], searched: Sequence[LookUpRow]) -> Attempts:
+    return Attempts(
+        [
+            Attempt(
+                each.number, each.state, each.outcome, each.reference, each.sent_digest.hex(), each.owner, each.late,
+                _time(each.planned_at), _time_or_none(each.sent_at), _time_or_none(each.answered_at),
+                None if each.answered_at is None
+                else round((each.answered_at - (each.sent_at or each.planned_at)).total_seconds() * 1000, 1),
+                None if each.response is None else Raw(each.response),
+            )
+            for each in made
+        ],
+        [
+            LookUp(
+                each.number, each.attempt, each.verdict, _time(each.asked_at), _time(each.answered_at),
+                Raw(each.response),
+            )
+            for each in searched
+        ],
+    )  # fmt: skip
+
+
+def _time(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat()
+
+
+def _time_or_none(at: datetime | None) -> str | None:
+    return None if at is None else _time(at)
+
+
+def _uuid(text: str | None) -> UUID | None:
+    try:
+        return UUID(text) if text is not None and len(text) == 36 else None
+    except ValueError:
+        return None
+
+
+def _incident_id(call: Call) -> UUID:
+    found = _uuid(call.path_params["incident_id"])
+    if found is None:
+        raise not_found()
+    return found
