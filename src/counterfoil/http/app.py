@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
@@ -277,10 +277,7 @@ async def open_context(
     if settings.database_url is None:
         raise WrongSetting("DATABASE_URL is not set: `counterfoil serve` starts the embedded database")
     keyring = load_keys(settings.keys_path)
-    signing_keys = SigningKeys(
-        settings.keys_path, keyring.signing, lambda reason: telemetry.log().error("keys not read again", reason=reason)
-    )
-    access_tokens = AccessTokens(signing_keys, seconds_max=settings.oauth_seconds_max)
+    access_tokens = AccessTokens(_signing_keys(settings, keyring), seconds_max=settings.oauth_seconds_max)
     pool = await open_pool(settings.database_url, size=settings.pool_size, statement_cache=settings.statement_cache)
     passwords = Passwords()
     organisations = Organisations(pool)
@@ -317,10 +314,6 @@ async def open_context(
         asyncio.create_task(_probe_pool(pool, observer)),
         asyncio.create_task(_sweep(pool, organisations, settings, observer)),
     )
-    queues: tuple[GroupCommit[Any, Any], ...] = (
-        context.submissions, context.decisions, context.redemptions, context.withdrawals, context.comments,
-        context.delegations, context.freezes, context.administration, context.incidents,
-    )  # fmt: skip
     try:
         if start_executor is None:
             yield context
@@ -331,10 +324,16 @@ async def open_context(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for each in queues:
+        for each in context.queues:
             await each.drain()
         passwords.close()
         await pool.close()
+
+
+def _signing_keys(settings: Settings, keyring: Keyring) -> SigningKeys:
+    return SigningKeys(
+        settings.keys_path, keyring.signing, lambda reason: telemetry.log().error("keys not read again", reason=reason)
+    )
 
 
 async def _probe_pool(pool: Pool, observer: telemetry.Telemetry) -> None:

@@ -132,6 +132,14 @@ class Context:
     executions: Executions | None = None
     decide_seconds_max: float = 30.0
 
+    @property
+    def queues(self) -> tuple[GroupCommit[Any, Any], ...]:
+        """What is answered before the process ends."""
+        return (
+            self.submissions, self.decisions, self.redemptions, self.withdrawals, self.comments, self.delegations,
+            self.freezes, self.administration, self.incidents,
+        )  # fmt: skip
+
 
 Handler = Callable[[Context, Call], Awaitable[Answer]]
 
