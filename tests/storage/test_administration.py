@@ -362,7 +362,7 @@ async def test_the_command_line(database_url: str, tmp_path: Path) -> None:
 
     code, out, err = await org_apply(str(DEMO), "--dry-run")
     assert (code, err) == (0, "")
-    assert out.endswith("24 new; 539.5 points awarded; dry run, nothing was changed\n")
+    assert out.endswith("27 new; 539.5 points awarded; dry run, nothing was changed\n")
     code, out, _ = await org_apply(str(DEMO))
     assert code == 0
     assert out.startswith("+ organisation 51250: name Demo,")
