@@ -57,7 +57,7 @@ def jwks(*keys: dict[str, Any]) -> str:
 def trusting(keyring: Keyring, *issuers: TrustedIssuer) -> Any:
     """What verifies tokens for an organisation that trusts these."""
     organisation = builders.organisation(issuers=issuers)
-    verifier = Issuers(keyring)
+    verifier = Issuers(lambda: keyring)
     return lambda token, now=NOW: verifier.verify(organisation, token, now)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
@@ -12,8 +13,11 @@ from uuid import UUID
 import pytest
 
 from counterfoil.application.keys import (
+    KeysInUse,
     KeysUnusable,
+    add_sealing_key,
     create_keys,
+    drop_sealing_keys,
     load_keys,
     load_or_create_keys,
     rotate_signing_key,
@@ -68,6 +72,46 @@ def test_a_missing_encryption_key_is_named(path: Path, tmp_path: Path) -> None:
     sealed = load_or_create_keys(path).seal(1, REQUEST, "x", "secret")
     with pytest.raises(KeysUnusable, match=sealed[:4].hex()):
         load_or_create_keys(tmp_path / "other.json").open(1, REQUEST, "x", sealed)
+
+
+def test_a_new_key_seals_from_its_moment_on(path: Path) -> None:
+    create_keys(path)
+    [(first, _)] = load_keys(path).sealing
+    second = bytes.fromhex(add_sealing_key(path, seals_from=1000))
+    ring = load_keys(path)
+    assert [ring.sealing_key(now) for now in (0, 999.9, 1000, 2e9)] == [first, first, second, second]
+    third = bytes.fromhex(add_sealing_key(path, seals_from=500))
+    ring = load_keys(path)
+    assert [ring.sealing_key(now) for now in (499, 500, 1000)] == [first, third, third], "the newest of all counts"
+    late = add_sealing_key(path, seals_from=int(time.time()) + 3600)
+    assert load_keys(path).seal(1, REQUEST, "x", "secret")[:4] == third
+    drop_sealing_keys(path, [first.hex(), second.hex()])
+    assert [key_id for key_id, _ in load_keys(path).sealing] == [bytes.fromhex(late), third]
+    assert json.loads(path.read_text())["seals_from"].keys() == {late, third.hex()}
+    with pytest.raises(AssertionError, match="is a bug"):
+        drop_sealing_keys(path, [late, third.hex()])
+    assert len(load_keys(path).sealing) == 2
+
+
+def test_a_running_process_takes_up_a_new_key(path: Path, tmp_path: Path) -> None:
+    create_keys(path)
+    told: list[str] = []
+    in_use = KeysInUse(path, told.append)
+    before = in_use.current(10.0)
+    key_id = add_sealing_key(path, seals_from=0)
+    assert in_use.current(10.5) is before, "it looks once in a second"
+    sealed = in_use.current(11.0).seal(1, REQUEST, "x", "secret")
+    assert sealed[:4].hex() == key_id
+    assert in_use.current(11.5).open(1, REQUEST, "x", before.seal(1, REQUEST, "x", "old")) == "old"
+    # The file of another installation: nothing that is stored could be compared or opened any more.
+    good = path.read_bytes()
+    create_keys(tmp_path / "other.json")
+    path.write_bytes((tmp_path / "other.json").read_bytes())
+    assert in_use.current(20.0).sealing_key(1).hex() == key_id
+    assert ["of another installation" in each for each in told] == [True]
+    path.write_bytes(good)
+    assert in_use.current(22.0).sealing_key(1).hex() == key_id
+    assert len(told) == 1
 
 
 def test_the_digest_depends_on_key_and_value(path: Path, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def _encoded(keys: list[RSAKey | ECKey]) -> str:
 class Issuers:
     """Verifies tokens of trusted issuers. The keys are made once for each form in which they were stored."""
 
-    def __init__(self, keyring: Keyring) -> None:
+    def __init__(self, keyring: Callable[[], Keyring]) -> None:
         self._keyring = keyring
         self._keys: dict[tuple[int, TrustedIssuer], list[VerifyingKey]] = {}
 
@@ -143,7 +143,7 @@ class Issuers:
 
     def _import(self, org_id: int, issuer: TrustedIssuer) -> list[VerifyingKey]:
         if issuer.algorithm == SECRET_ALGORITHM:
-            return [OctKey.import_key(_opened(issuer.issuer, issuer.keys, org_id, self._keyring).encode())]
+            return [OctKey.import_key(_opened(issuer.issuer, issuer.keys, org_id, self._keyring()).encode())]
         kind = _KINDS[ALGORITHMS[issuer.algorithm]]
         return [kind.import_key(each) for each in msgspec.json.decode(issuer.keys)["keys"]]
 
