@@ -45,7 +45,7 @@ def stored_secret(
     with suppress(KeysUnusable):  # sealed with a key that was lost: sealed anew
         if known and _opened(issuer.issuer, known, org_id, ring) == told:
             return known
-    return ring.seal(org_id, _NO_REQUEST, _name(issuer.issuer), told).hex()
+    return ring.seal(org_id, _NO_REQUEST, secret_name(issuer.issuer), told).hex()
 
 
 def stored_jwks(issuer: TrustedIssuer, told: str, word: str) -> str:
@@ -58,12 +58,13 @@ def stored_jwks(issuer: TrustedIssuer, told: str, word: str) -> str:
     return _encoded([_imported(kind, each) for each in _listed(issuer.algorithm, kind, told)])
 
 
-def _name(issuer: str) -> str:
+def secret_name(issuer: str) -> str:
+    """What the secret of an issuer is sealed as."""
     return f"uiTokenIssuer {issuer}"
 
 
 def _opened(issuer: str, sealed: str, org_id: int, keyring: Keyring) -> str:
-    return keyring.open(org_id, _NO_REQUEST, _name(issuer), bytes.fromhex(sealed))
+    return keyring.open(org_id, _NO_REQUEST, secret_name(issuer), bytes.fromhex(sealed))
 
 
 def _listed(algorithm: str, kind: str, told: str) -> list[dict[str, Any]]:
