@@ -23,6 +23,7 @@ from counterfoil.storage.database import Pool, open_pool, transaction
 from tests import builders, invariants
 from tests.contract.serving import PROGRAM, command, environment_of, fetch
 
+NOW = 1_790_000_000
 ORG, OTHER = 51250, 51251
 NONE = UUID(int=0)
 SECRETS = {"Authorization": "Basic dGlsbA==", "X-Key": "käse"}
@@ -50,7 +51,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 async def submitted(pool: Pool, organisation: Any, ring: Keyring, number: int) -> UUID:
     """A request with sealed headers; every second one is decided, so nothing of it will ever change again."""
     request_id = ids.uuid7()
-    sealed = {name: ring.seal(organisation.org_id, request_id, name, value) for name, value in SECRETS.items()}
+    sealed = {name: ring.seal(organisation.org_id, request_id, name, value, now=NOW) for name, value in SECRETS.items()}
     command = builders.submit_command(
         organisation,
         points=1000,
@@ -74,14 +75,14 @@ async def stored(pool: Pool, ring: Keyring) -> list[UUID]:
         await builders.seed_member(pool, [builders.Lot(200_000)], org_id=org_id)
         organisation = await builders.fetch_organisation(pool, org_id)
         request_ids += [await submitted(pool, organisation, ring, number) for number in range(count)]
-    sealed, mac = executing.seal_credential(ring, ORG, "h1", "Basic b3du")
+    sealed, mac = executing.seal_credential(ring, ORG, "h1", "Basic b3du", now=NOW)
     await pool.execute(
         "UPDATE host SET credential_sealed = $2, credential_mac = $3 WHERE org_id = $1", ORG, sealed, mac
     )
     await pool.execute(
         "INSERT INTO ui_token_issuer (org_id, issuer, algorithm, user_id_claim, organisation_claim, keys) "
         "VALUES ($1, 'a', 'HS256', 'id', 'org', $2), ($1, 'b', 'RS256', 'id', 'org', '{}')",
-        ORG, ring.seal(ORG, NONE, secret_name("a"), "secret of an issuer").hex(),
+        ORG, ring.seal(ORG, NONE, secret_name("a"), "secret of an issuer", now=NOW).hex(),
     )  # fmt: skip
     return request_ids
 
@@ -123,8 +124,8 @@ def ignore(_: Resealing) -> None:
     pass
 
 
-async def run(pool: Pool, ring: Keyring, key_id: bytes, tell: Any = ignore) -> Resealing:
-    return await seal_anew(pool, ring, key_id, operator="olga", tell=tell)
+async def run(pool: Pool, ring: Keyring, tell: Any = ignore) -> Resealing:
+    return await seal_anew(pool, ring, now=NOW, operator="olga", tell=tell)
 
 
 async def test_everything_is_sealed_anew_and_nothing_else_changes(path: Path, pool: Pool) -> None:
@@ -135,7 +136,7 @@ async def test_everything_is_sealed_anew_and_nothing_else_changes(path: Path, po
     others = await everything_else(pool)
     ring, key_id = rotated(path)
     told: list[int] = []
-    found = await run(pool, ring, key_id, lambda each: told.append(each.requests_seen))
+    found = await run(pool, ring, lambda each: told.append(each.requests_seen))
     # One of each organisation's requests has no secret header.
     assert (found.values_sealed, found.remaining, found.unreadable) == (2 * (6 + 1) + 2, {}, 0)
     assert await opened(pool, ring) == ({key_id}, values)
@@ -150,7 +151,7 @@ async def test_everything_is_sealed_anew_and_nothing_else_changes(path: Path, po
     async with pool.acquire() as connection:
         await invariants.check(connection)
     # Again: there is nothing to do, and nothing is done.
-    assert (await run(pool, ring, key_id)).values_sealed == 0
+    assert (await run(pool, ring)).values_sealed == 0
     assert await pool.fetchval("SELECT count(*) FROM event WHERE kind = 'sealed_anew'") == 1
     # Nothing needs the old key any more.
     drop_sealing_keys(path, [before.sealing[0][0].hex()])
@@ -160,7 +161,7 @@ async def test_everything_is_sealed_anew_and_nothing_else_changes(path: Path, po
 async def test_cut_off_after_any_batch_it_goes_on_where_it_was(path: Path, pool: Pool) -> None:
     await stored(pool, load_keys(path))
     values = (await opened(pool, load_keys(path)))[1]
-    ring, key_id = rotated(path)
+    ring, _ = rotated(path)
     done: list[int] = []
 
     class CutOffError(Exception):
@@ -173,7 +174,7 @@ async def test_cut_off_after_any_batch_it_goes_on_where_it_was(path: Path, pool:
 
     for _ in range(20):
         try:
-            found = await run(pool, ring, key_id, cut_off)
+            found = await run(pool, ring, cut_off)
         except CutOffError:
             assert (await opened(pool, ring))[1] == values, "each value opens at any moment"
             continue
@@ -189,7 +190,7 @@ async def test_what_cannot_be_opened_is_told_and_left(path: Path, pool: Pool, tm
     old = before.sealing[0][0].hex()
     create_keys(tmp_path / "other.json")
     other = load_keys(tmp_path / "other.json")
-    found = await run(pool, other, other.sealing[0][0])
+    found = await run(pool, other)
     assert (found.values_sealed, found.remaining, found.unreadable) == (0, {old: 16}, 16)
     # One altered byte: its key is in the file, and must stay there.
     sealed = _unpack(await pool.fetchval("SELECT sealed_headers FROM request WHERE request_id = $1", request_ids[1]))
@@ -197,17 +198,17 @@ async def test_what_cannot_be_opened_is_told_and_left(path: Path, pool: Pool, tm
     await pool.execute(
         "UPDATE request SET sealed_headers = $2 WHERE request_id = $1", request_ids[1], msgspec.msgpack.encode(sealed)
     )
-    ring, key_id = rotated(path)
-    found = await run(pool, ring, key_id)
+    ring, _ = rotated(path)
+    found = await run(pool, ring)
     assert (found.values_sealed, found.remaining, found.unreadable) == (15, {old: 1}, 1)
 
 
 async def test_it_waits_for_whoever_works_on_a_request(path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resealing, "LOCK_TIMEOUT_MS", 100)
     request_ids = await stored(pool, load_keys(path))
-    ring, key_id = rotated(path)
+    ring, _ = rotated(path)
     async with a_lock(pool, request_ids[2]) as unlock:
-        sealing = asyncio.create_task(run(pool, ring, key_id))
+        sealing = asyncio.create_task(run(pool, ring))
         await asyncio.sleep(0.4)
         assert not sealing.done()
         await unlock()
@@ -228,7 +229,7 @@ async def test_headers_that_were_sealed_anew_by_another_run_are_left(path: Path,
     await stored(pool, load_keys(path))
     values = (await opened(pool, load_keys(path)))[1]
     ring, key_id = rotated(path)
-    both = await asyncio.gather(run(pool, ring, key_id), run(pool, ring, key_id))
+    both = await asyncio.gather(run(pool, ring), run(pool, ring))
     assert [each.remaining for each in both] == [{}, {}]
     assert await opened(pool, ring) == ({key_id}, values)
 
@@ -245,11 +246,11 @@ async def test_what_another_node_stores_late_is_counted(path: Path, pool: Pool, 
     before = load_keys(path)
     request_id = (await stored(pool, before))[1]
     sealed = await pool.fetchval("SELECT sealed_headers FROM request WHERE request_id = $1", request_id)
-    ring, key_id = rotated(path)
+    ring, _ = rotated(path)
     put_back = "UPDATE request SET sealed_headers = $2 WHERE request_id = $1"
-    found = await run(pool, ring, key_id, lambda _each: fetch(database_url, put_back, request_id, sealed))
+    found = await run(pool, ring, lambda _each: fetch(database_url, put_back, request_id, sealed))
     assert (found.values_sealed, found.remaining, found.unreadable) == (16, {before.sealing[0][0].hex(): 2}, 0)
-    assert (await run(pool, ring, key_id)).remaining == {}
+    assert (await run(pool, ring)).remaining == {}
 
 
 async def test_killed_between_two_batches_it_goes_on(path: Path, pool: Pool, database_url: str) -> None:
@@ -285,7 +286,7 @@ async def copies(pool: Pool, ring: Keyring, model: UUID, number: int) -> None:
     """More such requests, sealed each for itself."""
     new = [ids.uuid7() for _ in range(number)]
     sealed = [
-        msgspec.msgpack.encode({name: ring.seal(ORG, each, name, value) for name, value in SECRETS.items()})
+        msgspec.msgpack.encode({name: ring.seal(ORG, each, name, value, now=NOW) for name, value in SECRETS.items()})
         for each in new
     ]
     names = await pool.fetch("SELECT column_name::text FROM information_schema.columns WHERE table_name = 'request'")

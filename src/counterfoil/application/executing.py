@@ -43,9 +43,9 @@ def credential_name(host_id: str) -> str:
     return f"host {host_id}"
 
 
-def seal_credential(keyring: Keyring, org_id: int, host_id: str, value: str) -> tuple[str, str]:
+def seal_credential(keyring: Keyring, org_id: int, host_id: str, value: str, *, now: float) -> tuple[str, str]:
     """The Authorization of a host entry, sealed for this entry only, and the digest to compare it by; both in hex."""
-    return keyring.seal(org_id, _NO_REQUEST, credential_name(host_id), value).hex(), keyring.mac(value).hex()
+    return keyring.seal(org_id, _NO_REQUEST, credential_name(host_id), value, now=now).hex(), keyring.mac(value).hex()
 
 
 def open_credential(keyring: Keyring, org_id: int, host: Host) -> Mapping[str, str] | None:

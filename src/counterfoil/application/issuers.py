@@ -32,7 +32,7 @@ class UnusableKey(Exception):
 
 
 def stored_secret(
-    issuer: TrustedIssuer, told: str, known: str, org_id: int, keyring: Callable[[], Keyring] | None
+    issuer: TrustedIssuer, told: str, known: str, org_id: int, keyring: Callable[[], Keyring] | None, *, now: float
 ) -> str:
     """The secret, sealed, in hex; raises UnusableKey. `known` is what is kept now, and stays if it is the same."""
     if len(told.encode()) < SECRET_BYTES_MIN:
@@ -45,7 +45,7 @@ def stored_secret(
     with suppress(KeysUnusable):  # sealed with a key that was lost: sealed anew
         if known and _opened(issuer.issuer, known, org_id, ring) == told:
             return known
-    return ring.seal(org_id, _NO_REQUEST, secret_name(issuer.issuer), told).hex()
+    return ring.seal(org_id, _NO_REQUEST, secret_name(issuer.issuer), told, now=now).hex()
 
 
 def stored_jwks(issuer: TrustedIssuer, told: str, word: str) -> str:

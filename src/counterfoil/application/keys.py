@@ -89,9 +89,9 @@ class Keyring:
         """The id of the key that seals at this time of day."""
         return next((key_id for key_id, moment in self.sealing if moment <= now), self.sealing[-1][0])
 
-    def seal(self, org_id: int, request_id: UUID, name: str, value: str) -> bytes:
+    def seal(self, org_id: int, request_id: UUID, name: str, value: str, *, now: float) -> bytes:
         """Encrypt a header value so that it opens only for the same organisation, request and name."""
-        key_id, nonce = self.sealing_key(time.time()), os.urandom(NONCE_BYTES)
+        key_id, nonce = self.sealing_key(now), os.urandom(NONCE_BYTES)
         sealed = self.ciphers[key_id].encrypt(nonce, value.encode(), _bound_to(org_id, request_id, name))
         return key_id + nonce + sealed
 

@@ -52,12 +52,12 @@ class Resealing:
 
 
 async def seal_anew(
-    pool: Pool, keyring: Keyring, key_id: bytes, *, operator: str, tell: Callable[[Resealing], None]
+    pool: Pool, keyring: Keyring, *, now: float, operator: str, tell: Callable[[Resealing], None]
 ) -> Resealing:
-    """Seal everything with this key, then count what is not; `tell` is called after each batch."""
-    done = await _work_through(pool, _Pass(keyring, key_id, operator), tell)
+    """Seal everything with the key of this time of day, then count what is not; `tell` is called after each batch."""
+    done = await _work_through(pool, _Pass(keyring, now, operator), tell)
     # Meanwhile the service may have stored what it had sealed before; and nothing is believed without a look.
-    counted = await _work_through(pool, _Pass(keyring, key_id, None), tell)
+    counted = await _work_through(pool, _Pass(keyring, now, None), tell)
     return replace(counted, values_sealed=done.values_sealed)
 
 
@@ -66,8 +66,12 @@ class _Pass:
     """One way through everything. Without an operator it only counts."""
 
     keyring: Keyring
-    key_id: bytes
+    now: float
     operator: str | None
+
+    @property
+    def key_id(self) -> bytes:
+        return self.keyring.sealing_key(self.now)
 
     def is_old(self, sealed: bytes) -> bool:
         return sealed[:KEY_ID_BYTES] != self.key_id
@@ -83,7 +87,7 @@ class _Pass:
         else:
             if self.operator is not None:
                 found.values_sealed += 1
-                return self.keyring.seal(org_id, request_id, name, opened)
+                return self.keyring.seal(org_id, request_id, name, opened, now=self.now)
         found.remaining[sealed[:KEY_ID_BYTES].hex()] += 1
         return sealed
 

@@ -98,19 +98,20 @@ def reseal(*, drop_old: bool = False) -> int:
     key_id, since = ring.sealing[0]
     if since > time.time() + SEEN_SECONDS:
         raise KeysUnusable(f"key {key_id.hex()} seals from {_moment(since)} on: run this again then")
-    time.sleep(max(0.0, since + 0.1 - time.time()))
+    time.sleep(max(0.0, since - time.time()))
+    now = max(time.time(), since)
     with database(settings) as url:
-        found = asyncio.run(_seal_anew(url, ring, key_id))
+        found = asyncio.run(_seal_anew(url, ring, now))
     remaining = _tell_result(found, key_id)
     return _drop(settings.keys_path, ring, found) | remaining if drop_old else remaining
 
 
-async def _seal_anew(url: str, ring: Keyring, key_id: bytes) -> Resealing:
+async def _seal_anew(url: str, ring: Keyring, now: float) -> Resealing:
     if reason := await operations.why_not_usable(url):
         raise CannotServe(reason)
     pool = await open_pool(url, size=1, statement_cache=0)
     try:
-        return await resealing.seal_anew(pool, ring, key_id, operator=operator_name(), tell=_progress())
+        return await resealing.seal_anew(pool, ring, now=now, operator=operator_name(), tell=_progress())
     finally:
         await pool.close()
 
