@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
@@ -314,10 +314,6 @@ async def open_context(
         asyncio.create_task(_probe_pool(pool, observer)),
         asyncio.create_task(_sweep(pool, organisations, settings, observer)),
     )
-    queues: tuple[GroupCommit[Any, Any], ...] = (
-        context.submissions, context.decisions, context.redemptions, context.withdrawals, context.comments,
-        context.delegations, context.freezes, context.administration, context.incidents,
-    )  # fmt: skip
     try:
         if start_executor is None:
             yield context
@@ -328,7 +324,7 @@ async def open_context(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for each in queues:
+        for each in context.queues:
             await each.drain()
         passwords.close()
         await pool.close()

@@ -137,6 +137,14 @@ class Context:
         """The keys as the file has them now."""
         return self.keys.now()
 
+    @property
+    def queues(self) -> tuple[GroupCommit[Any, Any], ...]:
+        """What is answered before the process ends."""
+        return (
+            self.submissions, self.decisions, self.redemptions, self.withdrawals, self.comments, self.delegations,
+            self.freezes, self.administration, self.incidents,
+        )  # fmt: skip
+
 
 Handler = Callable[[Context, Call], Awaitable[Answer]]
 

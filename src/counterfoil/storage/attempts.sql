@@ -90,7 +90,7 @@ JOIN request r ON r.org_id = h.org_id AND r.request_id = h.request_id
 SELECT o.version AS organisation_version, r.request_id, a.number, a.state, a.outcome, a.reference, a.sent_digest,
     a.owner, a.late, a.response, a.planned_at, a.sent_at, a.answered_at
 FROM organisation o
-LEFT JOIN request r ON r.org_id = o.org_id AND r.request_id = $2
+LEFT JOIN request r ON r.org_id = o.org_id AND r.request_id = $2 AND r.request_type <> 'ADMIN-CHANGE'
 LEFT JOIN attempt a ON a.org_id = r.org_id AND a.request_id = r.request_id
 WHERE o.org_id = $1
 ORDER BY a.number
