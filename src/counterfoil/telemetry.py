@@ -62,6 +62,11 @@ def log() -> structlog.typing.FilteringBoundLogger:
     return logger
 
 
+def keys_not_read(reason: str) -> None:
+    """The keys file has changed and cannot be used: the process goes on with what it has."""
+    log().error("keys not read again", reason=reason)
+
+
 def describe(error: BaseException) -> dict[str, Any]:
     """What of an error may be logged: its class, place and SQL state; its text may quote personal data."""
     frames = traceback.extract_tb(error.__traceback__)[-_FRAMES_MAX:]

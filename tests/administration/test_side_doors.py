@@ -79,6 +79,7 @@ ROUTES: Final = {
 PERSON: Final = "acts for a person over HTTP, with that person's token"
 OPERATOR: Final = "the operator's: touches no organisation"
 READS: Final = "the operator's: reads, and may leave a line in the audit trail that it was done"
+SEALS: Final = "the operator's, audited: changes what stored values are encrypted with, and not the values"
 HALT: Final = "the operator's, audited: stops an organisation or what is in it; people of it let it go on"
 SINGLE: Final = "the operator's, audited: only while control is single; a proposal for who is signed in"
 APART: Final = "works on a database made for it"
@@ -88,6 +89,7 @@ COMMANDS: Final = {
     "counterfoil migrate": OPERATOR,
     "counterfoil keys create": OPERATOR,
     "counterfoil keys rotate": OPERATOR,
+    "counterfoil keys reseal": SEALS,
     "counterfoil execute": OPERATOR,
     "counterfoil resume": OPERATOR,
     "counterfoil reconcile": READS,
@@ -315,7 +317,8 @@ def test_the_operators_commands_change_no_organisation(
     arguments: dict[str, tuple[str, ...]] = {
         "counterfoil migrate": (),
         "counterfoil keys create": (),
-        "counterfoil keys rotate": (),
+        "counterfoil keys rotate": ("--after-minutes", "0"),
+        "counterfoil keys reseal": (),
         "counterfoil resume": ("--after-restore",),
         "counterfoil reconcile": ("crm", "--org", str(town.org_id), "--from", "2024-01-01", "--to", "2024-01-02"),
         "counterfoil policy test": (file,),
@@ -325,12 +328,12 @@ def test_the_operators_commands_change_no_organisation(
         "counterfoil freeze place": ("organisation", "--reason", "seen", "--as-operator", str(town.org_id)),
         "counterfoil org apply": (file,),
     }
-    known = (OPERATOR, READS, HALT, SINGLE)
+    known = (OPERATOR, READS, SEALS, HALT, SINGLE)
     lasting = {"counterfoil serve", "counterfoil execute"}
     assert {*arguments} | lasting == {name for name, kind in COMMANDS.items() if kind in known}
     for name, more in arguments.items():
         code, out, err = run(*name.split()[1:], *more)
-        if COMMANDS[name] != READS:
+        if COMMANDS[name] not in (READS, SEALS):  # nor can this keys file open what others have sealed
             assert (code == 0) == (COMMANDS[name] != SINGLE), (name, out, err)
         after = town.guarded()
         if COMMANDS[name] == HALT:  # every process takes up what stops it with the organisation's next version

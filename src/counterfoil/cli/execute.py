@@ -8,7 +8,7 @@ import signal
 
 from counterfoil import telemetry
 from counterfoil.application import operations
-from counterfoil.application.keys import load_keys
+from counterfoil.application.keys import KeysInUse
 from counterfoil.application.organisations import Organisations
 from counterfoil.cli.executors import executor_of, limits_of
 from counterfoil.cli.supervisor import CannotServe
@@ -32,11 +32,11 @@ async def _run(settings: Settings, url: str) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    keyring = load_keys(settings.keys_path)
+    keys = KeysInUse(settings.keys_path, telemetry.keys_not_read)
     pool = await open_pool(url, size=settings.pool_size, statement_cache=settings.statement_cache)
     try:
         start = executor_of(settings)
-        async with start(pool, Organisations(pool), keyring, limits_of(settings), telemetry.Telemetry()):
+        async with start(pool, Organisations(pool), keys, limits_of(settings), telemetry.Telemetry()):
             print("Counterfoil executes (end: Ctrl-C)", flush=True)  # noqa: T201 - the command's own output
             await stopping.wait()
     finally:

@@ -21,7 +21,7 @@ import msgspec
 from counterfoil.application import attempts, executing, ids, restores
 from counterfoil.application.attempts import Answered, Begin, LookedUp, Postponed, Settle, Work
 from counterfoil.application.group_commit import GroupCommit, Limits, Watch
-from counterfoil.application.keys import Keyring, KeysUnusable
+from counterfoil.application.keys import KeysInUse, KeysUnusable
 from counterfoil.application.operations import Pool
 from counterfoil.application.organisations import Organisations, with_snapshot
 from counterfoil.domain.attempts import Failure, OutboundCall, Reply, judge
@@ -85,7 +85,7 @@ class Executor:
         self,
         pool: Pool,
         organisations: Organisations,
-        keyring: Keyring,
+        keys: KeysInUse,
         session: intouch.Session,
         bounds: Bounds,
         limits: Limits,
@@ -96,7 +96,7 @@ class Executor:
         self.lease_seconds = bounds.lease_seconds
         self._pool = pool
         self._organisations = organisations
-        self._keyring = keyring
+        self._keys = keys
         self._session = session
         self._bounds = bounds
         self._observer = observer
@@ -322,7 +322,7 @@ class Executor:
         """The exact call, with its credentials opened."""
         try:
             headers = self._headers(held.org_id, work)
-            credential = executing.open_credential(self._keyring, held.org_id, host)
+            credential = executing.open_credential(self._keys.now(), held.org_id, host)
         except KeysUnusable as error:
             return Failure(sent=False, kind="keys", message=str(error))
         request = work.request
@@ -336,9 +336,8 @@ class Executor:
         request = work.request
         headers = {name: str(value) for name, value in json.loads(request.payload)["headers"].items()}
         sealed = _unpack(work.sealed_headers) if work.sealed_headers else {}
-        return headers | {
-            name: self._keyring.open(org_id, request.request_id, name, value) for name, value in sealed.items()
-        }
+        keyring = self._keys.now()
+        return headers | {name: keyring.open(org_id, request.request_id, name, value) for name, value in sealed.items()}
 
     def _count(self, held: Held, *, works: bool) -> None:
         """Open or close the breaker of the host."""
@@ -357,7 +356,7 @@ class Executor:
 async def open_executor(
     pool: Pool,
     organisations: Organisations,
-    keyring: Keyring,
+    keys: KeysInUse,
     limits: Limits,
     observer: Observer,
     *,
@@ -366,7 +365,7 @@ async def open_executor(
 ) -> AsyncIterator[Executor]:
     """An executor that runs meanwhile; afterwards what is in flight is settled or left to its lease."""
     async with intouch.open_session() as session:
-        executor = Executor(pool, organisations, keyring, session, bounds, limits, observer, owner)
+        executor = Executor(pool, organisations, keys, session, bounds, limits, observer, owner)
         running = asyncio.create_task(executor.run())
         try:
             yield executor
