@@ -80,14 +80,15 @@ WHERE r.org_id = $1 AND r.request_id = ANY ($2::uuid[])
 
 -- name: list_holders
 -- Which requests have claimed these references, and whether they have succeeded.
-SELECT h.host_id, h.reference, h.request_id, r.state = 'succeeded' AS succeeded
-FROM unnest($2::text[], $3::text[]) AS a (host_id, reference)
-JOIN reference_claim h ON h.org_id = $1 AND h.host_id = a.host_id AND h.reference = a.reference
+SELECT h.host_id, h.request_type, h.reference, h.request_id, r.state = 'succeeded' AS succeeded
+FROM unnest($2::text[], $3::text[], $4::text[]) AS a (host_id, request_type, reference)
+JOIN reference_claim h ON h.org_id = $1 AND h.host_id = a.host_id AND h.request_type = a.request_type
+    AND h.reference = a.reference
 JOIN request r ON r.org_id = h.org_id AND r.request_id = h.request_id
 
 -- name: list_attempts
 -- The attempts of one request, and the organisation's version to judge the reader by.
-SELECT o.version AS organisation_version, r.request_id, a.number, a.state, a.outcome, a.reference, a.sent_digest,
+SELECT o.version AS organisation_version, r.unit_id, a.number, a.state, a.outcome, a.reference, a.sent_digest,
     a.owner, a.late, a.response, a.planned_at, a.sent_at, a.answered_at
 FROM organisation o
 LEFT JOIN request r ON r.org_id = o.org_id AND r.request_id = $2 AND r.request_type <> 'ADMIN-CHANGE'
