@@ -10,7 +10,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -25,6 +26,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
     multiprocess,
+    start_http_server,
 )
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -235,6 +237,21 @@ def render_metrics(registry: CollectorRegistry, oldest_pending: Mapping[int, flo
         for org_id, age in sorted((oldest_pending or {}).items())
     ]
     return generate_latest(merged) + "\n".join(lines).encode() + b"\n"
+
+
+@contextmanager
+def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]:
+    """Serve the metrics of this process alone, on a thread of its own; with port 0 not at all."""
+    if not port:
+        yield
+        return
+    server, thread = start_http_server(port, host, registry)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def worker_died(pid: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.contract import calls
@@ -14,6 +15,7 @@ from tests.executor.conftest import a_service, a_shop, attempts_of, settled
 from tests.executor.hosts import IntouchHost, _item, a_host
 from tests.executor.test_crashes import an_executor, wait_until
 from tests.executor.test_types import Recorded, submitted
+from tests.sockets import free_port
 
 OWN = "Basic b3duOnNlY3JldC1vZi1ob3N0"
 PATH = "/counterfoil/v1"
@@ -129,3 +131,16 @@ def test_killed_after_sending_and_then_the_host_is_away(server: Any) -> None:
             states = {settled(shop, each, 30)["state"] for each in others}
         assert (data["state"], states) == ("AdminTask", {"failed"})
         assert [(each["state"], each["outcome"]) for each in attempts_of(shop, request_id)] == [("planned", "unknown")]
+
+
+def test_an_executor_of_its_own_tells_its_metrics(server: Any, host: IntouchHost) -> None:
+    port = free_port()
+    settings = {"COUNTERFOIL_EXECUTE": "off", "COUNTERFOIL_DECIDE_SECONDS_MAX": 0}
+    with a_service(server, **settings) as idle, idle.client() as client:
+        shop = a_shop(idle, client, host)
+        with an_executor(idle, COUNTERFOIL_EXECUTE_METRICS_PORT=port):
+            request_id = shop.create()["requestId"]
+            shop.approve(request_id)
+            assert settled(shop, request_id)["state"] == "approved"
+            told = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    assert "counterfoil_attempt_seconds_count{" in told

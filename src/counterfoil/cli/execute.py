@@ -35,9 +35,14 @@ async def _run(settings: Settings, url: str) -> None:
     keys = KeysInUse(settings.keys_path, telemetry.keys_not_read)
     pool = await open_pool(url, size=settings.pool_size, statement_cache=settings.statement_cache)
     try:
-        start = executor_of(settings)
-        async with start(pool, Organisations(pool), keys, limits_of(settings), telemetry.Telemetry()):
-            print("Counterfoil executes (end: Ctrl-C)", flush=True)  # noqa: T201 - the command's own output
-            await stopping.wait()
+        start, observer = executor_of(settings), telemetry.Telemetry()
+        async with start(pool, Organisations(pool), keys, limits_of(settings), observer):
+            with telemetry.serve_metrics(observer.registry, settings.host, settings.execute_metrics_port):
+                await _wait(stopping)
     finally:
         await pool.close()
+
+
+async def _wait(stopping: asyncio.Event) -> None:
+    print("Counterfoil executes (end: Ctrl-C)", flush=True)  # noqa: T201 - the command's own output
+    await stopping.wait()

@@ -103,9 +103,9 @@ FROM look_up l WHERE l.org_id = $1 AND l.request_id = $2 ORDER BY l.number
 
 -- name: oldest_open
 -- Since when the oldest approved and the oldest unknown request of an organisation wait, and the open incidents.
-SELECT min(r.decided_at) FILTER (WHERE r.state = 'approved') AS approved,
-    min(r.decided_at) FILTER (WHERE r.state = 'unknown') AS unknown,
-    count(i.incident_id) AS incidents
-FROM request r
-LEFT JOIN incident i ON i.org_id = r.org_id AND i.request_id = r.request_id AND i.settled_at IS NULL
-WHERE r.org_id = $1 AND r.state IN ('approved', 'unknown')
+SELECT
+    (SELECT r.decided_at FROM request r WHERE r.org_id = $1 AND r.state = 'approved'
+     ORDER BY r.decided_at LIMIT 1) AS approved,
+    (SELECT r.decided_at FROM request r WHERE r.org_id = $1 AND r.state = 'unknown'
+     ORDER BY r.decided_at LIMIT 1) AS unknown,
+    (SELECT count(*) FROM incident i WHERE i.org_id = $1 AND i.settled_at IS NULL) AS incidents

@@ -22,7 +22,7 @@ ALTER TABLE organisation ADD COLUMN incident_quorum integer NOT NULL DEFAULT 1
 -- Null: there is nothing to do, or an incident waits for a person.
 ALTER TABLE request ADD COLUMN due_at timestamptz;
 CREATE INDEX request_due ON request (org_id, host_id, due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX request_executing ON request (org_id, decided_at) WHERE state IN ('approved', 'unknown');
+CREATE INDEX request_executing ON request (org_id, state, decided_at) WHERE state IN ('approved', 'unknown');
 
 ALTER TABLE attempt DROP CONSTRAINT attempt_outcome_known;
 ALTER TABLE attempt
