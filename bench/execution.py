@@ -1,0 +1,201 @@
+"""(i) Executing on an external host: beside a bare client loop, beside a dead host, and a fresh request among many."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import aiohttp
+import asyncpg
+import uvloop
+
+from bench import contract, seed, servers
+from bench.figures import AT_LEAST, AT_MOST, Report, Run, percentile
+from bench.outside import HEADER, Approved, Calls, Sandbox, dead_host, prepare, sandbox
+from bench.scratch import Scratch, machine_seconds
+from counterfoil.application import executing
+from counterfoil.application.group_commit import Limits
+from counterfoil.application.keys import Keyring, load_keys
+from counterfoil.application.organisations import Organisations
+from counterfoil.domain.freezes import NOTHING_FROZEN
+from counterfoil.executor.engine import Bounds, open_executor
+from counterfoil.settings import Settings
+from counterfoil.storage import database
+
+CLIENTS = 64
+ROUNDS = 5
+CALLS = 3000
+DEAD_WAITING = 1000
+ONE = seed.Organisations(seed.THE_ONE.first, 1, 1)
+PATH = "/v1.1/points/redeem?skip_validation=true&format=json"
+
+
+class Backlog(NamedTuple):
+    """So many requests wait in so many organisations."""
+
+    waiting: int
+    organisations: int
+
+    @property
+    def text(self) -> str:
+        """For names of rounds."""
+        return f"{self.waiting:,} of {self.organisations:,} organisations wait"
+
+
+NONE, MANY, VERY_MANY = Backlog(0, 200), Backlog(10_000, 200), Backlog(100_000, 1000)
+EMPTY = "nothing else waits"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where it happens: one database, its executor's settings, and the host."""
+
+    scratch: Scratch
+    url: str
+    keyring: Keyring
+    host: Sandbox
+
+    @asynccontextmanager
+    async def approved(self) -> AsyncIterator[Approved]:
+        """What puts requests in."""
+        connection = await asyncpg.connect(self.url)
+        try:
+            yield Approved(connection, self.keyring)
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def executor(self, calls: Calls) -> AsyncIterator[None]:
+        """An executor as a process of the product has it, but that it leaves hanging calls behind at the end."""
+        settings = Settings()
+        limits = Limits(settings.queue_max, settings.batch_max, settings.lock_timeout_ms)
+        bounds = Bounds(calls_max=settings.calls_max, lease_seconds=settings.lease_seconds, drain_seconds=0.2)
+        pool = await database.open_pool(self.url, size=settings.pool_size, statement_cache=settings.statement_cache)
+        try:
+            async with open_executor(
+                pool, Organisations(pool), self.keyring, limits, calls, bounds=bounds, owner=f"bench-{time.time_ns()}"
+            ):
+                yield
+        finally:
+            await pool.close()
+
+
+def execution(server: Scratch, report: Report) -> None:
+    """(i) All three; 10 k waiting requests of 200 organisations."""
+    uvloop.run(_execution(server, report))
+    _claims(server, report, MANY)
+
+
+def among_very_many(server: Scratch, report: Report) -> None:
+    """(i) A fresh request among 100 k of 1000 organisations."""
+    _claims(server, report, VERY_MANY)
+
+
+def _rate(count: int, times: list[float], groups: float, before: list[float], after: list[float]) -> Run:
+    """The run of `count` calls; before and after: time, this process, database, host, machine."""
+    passed, cpu, database_cpu, host_cpu, machine = (b - a for a, b in zip(before, after, strict=True))
+    return Run(
+        rate=count / passed,
+        p50_us=percentile(sorted(times), 0.5) * 1e6,
+        p99_us=percentile(sorted(times), 0.99) * 1e6,
+        server_cpu_us=cpu / count * 1e6,
+        database_cpu_us=database_cpu / count * 1e6,
+        group=groups,
+        load_cpu_us=host_cpu / count * 1e6,
+        count=count,
+        others=max(0.0, machine - cpu - database_cpu - host_cpu) / passed,
+    )
+
+
+def _clocks(place: Place) -> list[float]:
+    return [
+        time.perf_counter(), time.process_time(), place.scratch.cpu_seconds(), place.host.cpu_seconds(),
+        machine_seconds(),
+    ]  # fmt: skip
+
+
+async def _execution(server: Scratch, report: Report) -> None:
+    print(f"\n(i) {CALLS} calls to the sandbox, {CLIENTS} at once; p50 and p99 are the call's, load is the sandbox")
+    with ExitStack() as stack:
+        host, dead = stack.enter_context(sandbox()), stack.enter_context(dead_host())
+        url = await server.create("execution")
+        await prepare(url, ONE, host.url, dead)
+        place = Place(server, url, load_keys(servers.product_settings(server, url).keys_path), host)
+        async with place.approved() as approved:
+            for number in range(-1, ROUNDS):  # the first round warms up
+                runs = {
+                    "i bare client loop": await _bare(place, number),
+                    "i executing": await _executing(place, approved),
+                    "i executing beside a dead host": await _executing(place, approved, dead=DEAD_WAITING),
+                }
+                if number < 0:
+                    await seed.analyze(url)
+                    continue
+                for name, run in runs.items():
+                    report.add(name, run)
+            report.notes += [f"(i) {each}" for each in await approved.wrong(host)]
+        await server.drop("execution")
+    report.print_runs([name for name in report.rounds if name.startswith("i ")])
+    report.target(
+        "(i) calls/s executing, x a bare client loop", report.ratio("i executing", "i bare client loop"), AT_LEAST, 0.5
+    )
+    ratio = report.ratio("i executing beside a dead host", "i executing")
+    report.target("(i) calls/s beside a dead host, x without one", ratio, AT_LEAST, 0.9)
+
+
+async def _bare(place: Place, number: int) -> Run:
+    """The same calls with the same library, and nothing else."""
+    times: list[float] = []
+    text = json.dumps(contract.payload("")["body"], separators=(",", ":"))
+    bodies = [text.replace("MOBILE", f"91{contract.MOBILE_FIRST + n}").replace("REFERENCE", f"b-{number}-{n}").encode()
+              for n in range(CALLS)]  # fmt: skip
+    headers = {HEADER: contract.Caller(ONE.first, 1).authorization, "content-type": "application/json", "X-CAP-CLIENT-SIGNATURE": "jatin"}
+    waiting = iter(bodies)
+
+    async def client(session: aiohttp.ClientSession) -> None:
+        for body in waiting:
+            started_at = time.perf_counter()
+            async with session.post(place.host.url + PATH, data=body, headers=headers) as response:
+                answer = await response.read()
+            if response.status != 200 or b'"code":800' not in answer:
+                raise AssertionError(f"not redeemed: {answer[:300]!r}")
+            times.append(time.perf_counter() - started_at)
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        before = _clocks(place)
+        await asyncio.gather(*(client(session) for _ in range(CLIENTS)))
+        after = _clocks(place)
+    return _rate(CALLS, times, 0.0, before, after)
+
+
+async def _executing(place: Place, approved: Approved, *, dead: int = 0) -> Run:
+    """From the start of an executor until all that waits for the live host is settled."""
+    await approved.add([ONE.first] * dead, host_id="dead")
+    await approved.add([ONE.first] * CALLS)
+    calls, called = Calls(), asyncio.Event()
+
+    def ended(_host_id: str, _seconds: float) -> None:
+        if len(calls.times["h1"]) >= CALLS:
+            called.set()
+
+    calls.ended = ended
+    before = _clocks(place)
+    async with place.executor(calls):
+        await called.wait()
+        while await approved.waiting("h1"):
+            await asyncio.sleep(0.005)
+        after = _clocks(place)
+    await approved.give_up("dead")
+    if calls.troubles:
+        raise AssertionError(f"the run is worth nothing: {calls.troubles[:3]}")
+    return _rate(CALLS, calls.times["h1"], calls.commands / calls.batches, before, after)
+
+
+def _claims(server: Scratch, report: Report, backlog: Backlog) -> None:
+    return
