@@ -30,7 +30,7 @@ from counterfoil.storage import database
 
 CLIENTS = 64
 ROUNDS = 5
-CALLS = 3000
+CALLS = 2000
 DEAD_WAITING = 1000
 ONE = seed.Organisations(seed.THE_ONE.first, 1, 1)
 PATH = "/v1.1/points/redeem?skip_validation=true&format=json"

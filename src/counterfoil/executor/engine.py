@@ -39,6 +39,8 @@ _unpack = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 SETTLE_TRIES: Final = 20
 SERVER_ERROR: Final = 500
 DEAD_HOST_CLAIMS: Final = 8
+ORGANISATION_CLAIMS: Final = 4  # at least, so that an organisation's requests share their transactions
+GATHER_SECONDS: Final = 0.01  # after a request has ended, before its room is filled: others end with it
 
 
 class Observer(Watch, Protocol):
@@ -103,6 +105,8 @@ class Executor:
         self._held: dict[tuple[int, UUID], Held] = {}
         self._in_use: Counter[tuple[int, str]] = Counter()
         self._freed = asyncio.Condition()
+        self._ended = asyncio.Event()
+        self._claimed_at: dict[int, float] = {}
         self._breakers: dict[tuple[int, str], Breaker] = defaultdict(lambda: Breaker(bounds.breaker_seconds))
         self._stopping = asyncio.Event()
         self._begins: GroupCommit[Begin, Work | None] = GroupCommit(
@@ -141,7 +145,7 @@ class Executor:
     async def run(self) -> None:
         """Claim and keep leases until stopped; what failed is told and tried again."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._every(self._bounds.poll_seconds, self._sweep, "sweep"))
+            group.create_task(self._every(self._bounds.poll_seconds, self._claim, "claim"))
             group.create_task(self._every(self._bounds.lease_seconds / 4, self._beat, "heartbeat", drain=True))
 
     async def stop(self) -> None:
@@ -169,33 +173,48 @@ class Executor:
                 else:
                     await asyncio.wait_for(self._stopping.wait(), seconds * random.uniform(0.8, 1.2))  # noqa: S311
 
-    async def _sweep(self) -> None:
-        """Take what is due, organisation by organisation in turn, as long as there is room."""
+    async def _claim(self) -> None:
+        """Take what is due, and more as soon as there is room again, as long as more may wait."""
+        while not self._stopping.is_set():
+            self._ended.clear()
+            if not await self._sweep():
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), self._bounds.poll_seconds)
+            await asyncio.sleep(GATHER_SECONDS)
+
+    async def _sweep(self) -> bool:
+        """Take what is due, first of the organisations that have waited longest; whether more may be due."""
         self._observer.paused(reason := await restores.why_paused(self._pool))
         if reason is not None:
-            return
+            return False
         versions = await executing.organisations_with_work(self._pool)
-        org_ids = random.sample(list(versions), len(versions))
-        share = max(1, self._bounds.calls_max // max(1, len(org_ids)))
+        self._claimed_at = {each: at for each, at in self._claimed_at.items() if each in versions}
+        org_ids = sorted(random.sample(list(versions), len(versions)), key=lambda each: self._claimed_at.get(each, 0.0))
+        share = max(ORGANISATION_CLAIMS, self._bounds.calls_max // max(1, len(org_ids)))
+        more = False
         for org_id in org_ids:
-            room = self._bounds.calls_max - len(self._held)
-            if room <= 0 or self._stopping.is_set():
-                return
+            slots = min(self._bounds.calls_max - len(self._held), share)
+            if slots <= 0 or self._stopping.is_set():
+                return True
             self._organisations.forget(org_id, versions[org_id])
             organisation = await self._organisations.current(org_id)
             frozen = None if organisation is None else frost(organisation)
             if organisation is None or frozen is None or frozen.everything:
                 continue
-            slots = min(room, share)
             free = {
                 host.host_id: 0 if host.host_id in frozen.hosts else min(slots, self._free(org_id, host))
                 for host in organisation.hosts
             }
             valid_until = self._lease_end()
-            for claim in await executing.claim(
+            claims = await executing.claim(
                 self._pool, org_id, self.owner, free, frozen, slots=slots, lease_seconds=self._bounds.lease_seconds
-            ):
+            )
+            for claim in claims:
                 self._hold(org_id, claim.request_id, claim.fence, claim.host_id, valid_until)
+            self._claimed_at[org_id] = valid_until
+            more = more or bool(claims)
+        return more
 
     def _free(self, org_id: int, host: Host) -> int:
         free = max(0, host.concurrency - self._in_use[org_id, host.host_id])
@@ -228,6 +247,7 @@ class Executor:
         finally:
             if self._held.get((held.org_id, held.request_id)) is held:
                 del self._held[held.org_id, held.request_id]
+            self._ended.set()
 
     async def _step(self, held: Held) -> bool:
         """One call or look-up; whether there is more to do at once."""
