@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 from uuid import UUID
@@ -117,6 +118,7 @@ def _headers(
     return tuple(kept)
 
 
+@lru_cache(256)  # asked for a request several times in a row: for its claim, its digest, its call and its end
 def _with_reference(request_id: UUID, request_type: str, text: str) -> tuple[str, str | None]:
     """The body to send and the reference in it."""
     start, end = _spans(text, _skip(text, 0))["body"]
