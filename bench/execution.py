@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -29,9 +29,12 @@ from counterfoil.settings import Settings
 from counterfoil.storage import database
 
 CLIENTS = 64
-ROUNDS = 5
-CALLS = 2000
+ROUNDS = 4
+CALLS = 1500
 DEAD_WAITING = 1000
+CLAIM_ROUNDS = 3
+FRESH_CLAIMS = 40
+FRESH_CALLS = 10
 ONE = seed.Organisations(seed.THE_ONE.first, 1, 1)
 PATH = "/v1.1/points/redeem?skip_validation=true&format=json"
 
@@ -45,11 +48,10 @@ class Backlog(NamedTuple):
     @property
     def text(self) -> str:
         """For names of rounds."""
-        return f"{self.waiting:,} of {self.organisations:,} organisations wait"
+        return f"{self.waiting:,} of {self.organisations:,} wait" if self.waiting else "nothing else waits"
 
 
-NONE, MANY, VERY_MANY = Backlog(0, 200), Backlog(10_000, 200), Backlog(100_000, 1000)
-EMPTY = "nothing else waits"
+NONE, MANY, VERY_MANY = Backlog(0, 0), Backlog(10_000, 200), Backlog(100_000, 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +64,11 @@ class Place:
     host: Sandbox
 
     @asynccontextmanager
-    async def approved(self) -> AsyncIterator[Approved]:
-        """What puts requests in."""
+    async def approved(self, run: str) -> AsyncIterator[Approved]:
+        """What puts requests in; the run is part of their references."""
         connection = await asyncpg.connect(self.url)
         try:
-            yield Approved(connection, self.keyring)
+            yield Approved(connection, self.keyring, run)
         finally:
             await connection.close()
 
@@ -127,7 +129,7 @@ async def _execution(server: Scratch, report: Report) -> None:
         url = await server.create("execution")
         await prepare(url, ONE, host.url, dead)
         place = Place(server, url, load_keys(servers.product_settings(server, url).keys_path), host)
-        async with place.approved() as approved:
+        async with place.approved("one") as approved:
             for number in range(-1, ROUNDS):  # the first round warms up
                 runs = {
                     "i bare client loop": await _bare(place, number),
@@ -198,4 +200,76 @@ async def _executing(place: Place, approved: Approved, *, dead: int = 0) -> Run:
 
 
 def _claims(server: Scratch, report: Report, backlog: Backlog) -> None:
-    return
+    """Rounds with and without a backlog take turns, each on a database of its own."""
+    print(f"\n(i) a fresh request while {backlog.text}; p50 of its claim, and from its approval to its call")
+    with ExitStack() as stack:
+        host, dead = stack.enter_context(sandbox()), stack.enter_context(dead_host())
+        uvloop.run(_compare_claims(server, report, backlog, host, dead))
+    names = {each.text: f"i {{}}, {each.text}" for each in (NONE, backlog)}
+    report.print_runs([name.format(what) for what in ("claim", "call") for name in names.values()])
+    for what, said in (("claim", "p50 of a claim"), ("call", "p50 from approval to call")):
+        ratio = report.ratio(names[backlog.text].format(what), names[NONE.text].format(what), "p50_us")
+        report.target(f"(i) {said}, {backlog.text}, x none", ratio, AT_MOST, 1.5)
+
+
+async def _compare_claims(server: Scratch, report: Report, backlog: Backlog, host: Sandbox, dead: str) -> None:
+    where = seed.Organisations(seed.THE_MANY.first, backlog.organisations + 1, 1)
+    fresh, others = where.first, where.ids[1:]
+    places: dict[Backlog, Place] = {}
+    for each in (NONE, backlog):
+        url = await server.create(f"waiting_{each.waiting}")
+        await prepare(url, where, host.url, dead)
+        keyring = load_keys(servers.product_settings(server, url).keys_path)
+        places[each] = Place(server, url, keyring, host)
+    for number in range(-1, CLAIM_ROUNDS):
+        for each, place in places.items():
+            async with place.approved(f"{each.waiting}.{number}") as approved:
+                missing = each.waiting - await approved.waiting("h1")
+                await approved.add([others[n % len(others)] for n in range(missing)])
+                if number < 0:
+                    await seed.analyze(place.url)
+                runs = {"claim": await _claim(place, approved, fresh), "call": await _call(place, approved, fresh)}
+                for what, run in runs.items():
+                    if number >= 0:
+                        report.add(f"i {what}, {each.text}", run)
+    for each in places:
+        await server.drop(f"waiting_{each.waiting}")
+
+
+async def _claim(place: Place, approved: Approved, fresh: int) -> Run:
+    """What an executor asks the database: who has work, and a claim of it."""
+    times: list[float] = []
+    pool = await database.open_pool(place.url, size=1)
+    before = _clocks(place)
+    for _ in range(FRESH_CLAIMS):
+        await approved.add([fresh], host_id="h2")
+        started_at = time.perf_counter()
+        found = await executing.organisations_with_work(pool)
+        claims = await executing.claim(
+            pool, fresh, "bench", {"h1": CLIENTS, "h2": CLIENTS}, NOTHING_FROZEN, slots=CLIENTS, lease_seconds=30
+        )
+        times.append(time.perf_counter() - started_at)
+        if fresh not in found or len(claims) != 1:
+            raise AssertionError(f"{len(claims)} claims (this is a bug)")
+    after = _clocks(place)
+    await pool.close()
+    await approved.give_up("h2")
+    return _rate(len(times), times, 0.0, before, after)
+
+
+async def _call(place: Place, approved: Approved, fresh: int) -> Run:
+    """An executor works off what waits; now and then another process commits an approval and does not claim it."""
+    times: list[float] = []
+    calls, called = Calls(), asyncio.Queue[float]()
+    calls.ended = lambda host_id, seconds: called.put_nowait(time.perf_counter() - seconds) if host_id == "h2" else None
+    before = _clocks(place)
+    async with place.executor(calls):
+        for _ in range(FRESH_CALLS):
+            await asyncio.sleep(random.uniform(0.1, 0.6))  # noqa: S311 - not in step with the executor
+            await approved.add([fresh], host_id="h2")
+            committed_at = time.perf_counter()
+            times.append(max(0.0, await called.get() - committed_at))
+        after = _clocks(place)
+    if calls.troubles:
+        raise AssertionError(f"the run is worth nothing: {calls.troubles[:3]}")
+    return _rate(len(times), times, 0.0, before, after)

@@ -93,6 +93,7 @@ class Approved:
 
     connection: asyncpg.Connection[asyncpg.Record]
     keyring: Keyring
+    run: str
     count: int = 0
     references: set[str] = field(default_factory=set)
 
@@ -100,7 +101,7 @@ class Approved:
         """One request of each of these organisations, each named as often as it is to have one; one transaction."""
         request_ids = [ids.uuid7() for _ in org_ids]
         first, self.count = self.count, self.count + len(org_ids)
-        references = [f"i-{number:09d}" for number in range(first, self.count)]
+        references = [f"i-{self.run}-{number}" for number in range(first, self.count)]
         mobiles = [f"91{contract.MOBILE_FIRST + number % 100_000}" for number in range(first, self.count)]
         sealed = [self._sealed(*each) for each in zip(org_ids, request_ids, strict=True)]
         approved, approvals = seed.statement("approved"), seed.statement("approvals")

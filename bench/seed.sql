@@ -84,12 +84,13 @@ SELECT {first}, gen_random_uuid(), 'checker@bench', u, 'CanCheckRequest' FROM (
     UNION ALL SELECT 10000 + 84 + 8 * t FROM generate_series(0, 9) t) chosen;
 
 -- name: external
--- Each organisation from {first} to {last} executes on the host that listens at {url}; `dead` is one that answers nobody.
+-- Organisations {first} to {last} execute on the host that listens at {url}, which has two entries so that fresh
+-- requests can be told from others; `dead` is a host that answers nobody.
 UPDATE host SET target = 'external', base_url = '{url}', plain_http = true, private = true, concurrency = 64
 WHERE org_id BETWEEN {first} AND {last};
 INSERT INTO host (org_id, host_id, scheme, pattern, port, target, base_url, plain_http, private, concurrency)
-SELECT o, 'dead', 'https', 'dead.example', 443, 'external', '{dead}', true, true, 64
-FROM generate_series({first}, {last}) o;
+SELECT o, h.id, 'https', h.id || '.example', 443, 'external', h.url, true, true, 64
+FROM generate_series({first}, {last}) o, (VALUES ('h2', '{url}'), ('dead', '{dead}')) h (id, url);
 
 -- name: approved
 -- Requests that are approved and wait for their call: $1 organisations, $2 requests, $3 members, $4 references,

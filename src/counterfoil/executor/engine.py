@@ -38,7 +38,9 @@ from counterfoil.targets import intouch
 _unpack = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 SETTLE_TRIES: Final = 20
 SERVER_ERROR: Final = 500
-DEAD_HOST_CLAIMS: Final = 8
+UNPROVEN_CLAIMS: Final = 8  # at once, of a host that has not answered last time
+SLOW_SECONDS: Final = 1.0
+HELD_MAX: Final = 4  # times as many as calls that may be made, with those that are slow or being settled
 ORGANISATION_CLAIMS: Final = 4  # at least, so that an organisation's requests share their transactions
 GATHER_SECONDS: Final = 0.01  # after a request has ended, before its room is filled: others end with it
 
@@ -78,6 +80,12 @@ class Held:
     host_id: str
     valid_until: float
     task: asyncio.Task[None] | None = None
+    called_at: float | None = None
+    settling: bool = False
+
+    def is_busy(self, now: float) -> bool:
+        """Whether it takes one of the calls that may be made at once."""
+        return not self.settling and (self.called_at is None or now < self.called_at + SLOW_SECONDS)
 
 
 class Executor:
@@ -109,6 +117,7 @@ class Executor:
         self._claimed_at: dict[int, float] = {}
         self._breakers: dict[tuple[int, str], Breaker] = defaultdict(lambda: Breaker(bounds.breaker_seconds))
         self._stopping = asyncio.Event()
+        self._stopped = asyncio.Event()  # leases are kept until then
         self._begins: GroupCommit[Begin, Work | None] = GroupCommit(
             "begin", pool, with_snapshot(organisations, attempts.begin_attempts), limits, observer
         )
@@ -145,56 +154,59 @@ class Executor:
     async def run(self) -> None:
         """Claim and keep leases until stopped; what failed is told and tried again."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._every(self._bounds.poll_seconds, self._claim, "claim"))
-            group.create_task(self._every(self._bounds.lease_seconds / 4, self._beat, "heartbeat", drain=True))
+            group.create_task(self._every(self._bounds.poll_seconds, self._claim, "claim", self._stopping))
+            group.create_task(self._every(self._bounds.lease_seconds / 4, self._beat, "heartbeat", self._stopped))
 
     async def stop(self) -> None:
         """Claim nothing more; what is in flight is settled, and what is not by then is left to its lease."""
         self._stopping.set()
-        tasks = [held.task for held in self._held.values() if held.task is not None]
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=self._bounds.drain_seconds)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-        await self._begins.drain()
-        await self._settlements.drain()
+        try:
+            tasks = [held.task for held in self._held.values() if held.task is not None]
+            if tasks:
+                _, late = await asyncio.wait(tasks, timeout=self._bounds.drain_seconds)
+                for task in late:
+                    task.cancel()
+                await asyncio.gather(*late, return_exceptions=True)
+            await self._begins.drain()
+            await self._settlements.drain()
+        finally:
+            self._stopped.set()
 
-    async def _every(self, seconds: float, work: Callable[[], Any], name: str, *, drain: bool = False) -> None:
-        while not self._stopping.is_set() or (drain and self._held):
+    async def _every(self, seconds: float, work: Callable[[], Any], name: str, until: asyncio.Event) -> None:
+        while not until.is_set():
             try:
                 await work()
             except Exception as error:  # noqa: BLE001 - the database may be away: it is tried again
                 if not isinstance(error, Busy | OSError):
                     self._observer.fault(name, error)
             with suppress(TimeoutError):
-                if drain and self._stopping.is_set():
-                    await asyncio.sleep(seconds)
-                else:
-                    await asyncio.wait_for(self._stopping.wait(), seconds * random.uniform(0.8, 1.2))  # noqa: S311
+                await asyncio.wait_for(until.wait(), seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
     async def _claim(self) -> None:
         """Take what is due, and more as soon as there is room again, as long as more may wait."""
+        clock = asyncio.get_running_loop().time
+        poll_at, versions = 0.0, dict[int, int]()
         while not self._stopping.is_set():
             self._ended.clear()
-            if not await self._sweep():
+            is_poll = clock() >= poll_at
+            if is_poll:
+                self._observer.paused(reason := await restores.why_paused(self._pool))
+                versions = {} if reason else await executing.organisations_with_work(self._pool)
+                self._claimed_at = {each: at for each, at in self._claimed_at.items() if each in versions}
+                poll_at = clock() + self._bounds.poll_seconds
+            if not await self._sweep(versions, is_poll=is_poll):
                 return
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), self._bounds.poll_seconds)
             await asyncio.sleep(GATHER_SECONDS)
 
-    async def _sweep(self) -> bool:
+    async def _sweep(self, versions: Mapping[int, int], *, is_poll: bool) -> bool:
         """Take what is due, first of the organisations that have waited longest; whether more may be due."""
-        self._observer.paused(reason := await restores.why_paused(self._pool))
-        if reason is not None:
-            return False
-        versions = await executing.organisations_with_work(self._pool)
-        self._claimed_at = {each: at for each, at in self._claimed_at.items() if each in versions}
         org_ids = sorted(random.sample(list(versions), len(versions)), key=lambda each: self._claimed_at.get(each, 0.0))
         share = max(ORGANISATION_CLAIMS, self._bounds.calls_max // max(1, len(org_ids)))
         more = False
         for org_id in org_ids:
-            slots = min(self._bounds.calls_max - len(self._held), share)
+            slots = min(self._room(), share)
             if slots <= 0 or self._stopping.is_set():
                 return True
             self._organisations.forget(org_id, versions[org_id])
@@ -203,7 +215,7 @@ class Executor:
             if organisation is None or frozen is None or frozen.everything:
                 continue
             free = {
-                host.host_id: 0 if host.host_id in frozen.hosts else min(slots, self._free(org_id, host))
+                host.host_id: 0 if host.host_id in frozen.hosts else min(slots, self._free(org_id, host, is_poll))
                 for host in organisation.hosts
             }
             valid_until = self._lease_end()
@@ -216,10 +228,18 @@ class Executor:
             more = more or bool(claims)
         return more
 
-    def _free(self, org_id: int, host: Host) -> int:
-        free = max(0, host.concurrency - self._in_use[org_id, host.host_id])
-        # Of what waits for a dead host a few are taken nevertheless, to see whose time is over.
-        return min(free, DEAD_HOST_CLAIMS) if self._breakers[org_id, host.host_id].is_open else free
+    def _room(self) -> int:
+        """How many more calls there may be. Slow ones must not keep the others waiting, so they count for a while only."""
+        now = asyncio.get_running_loop().time()
+        busy = sum(each.is_busy(now) for each in self._held.values())
+        return min(self._bounds.calls_max - busy, self._bounds.calls_max * HELD_MAX - len(self._held))
+
+    def _free(self, org_id: int, host: Host, is_poll: bool) -> int:  # noqa: FBT001 - of one caller
+        """How many calls more to this host. Of what waits for one that does not answer a few are taken nevertheless."""
+        breaker, in_use = self._breakers[org_id, host.host_id], self._in_use[org_id, host.host_id]
+        if breaker.is_open:  # to see whose time is over
+            return min(host.concurrency, UNPROVEN_CLAIMS) if is_poll else 0
+        return max(0, min(host.concurrency, host.concurrency if breaker.answers else UNPROVEN_CLAIMS) - in_use)
 
     async def _beat(self) -> None:
         by_organisation: dict[int, list[Held]] = defaultdict(list)
@@ -252,23 +272,34 @@ class Executor:
     async def _step(self, held: Held) -> bool:
         """One call or look-up; whether there is more to do at once."""
         async with self._slot(held):
-            closed = self._breakers[held.org_id, held.host_id].seconds_closed_to(asyncio.get_running_loop().time())
-            if closed > 0:
-                wait = closed * random.uniform(1.0, 1.5)  # noqa: S311 - jitter, not a secret
-                postponed = Postponed(ids.uuid7(), held.request_id, held.fence, wait, ids.salt())
-                await self._settlements.submit(held.org_id, postponed)
-                return False
-            begin = Begin(ids.uuid7(), held.request_id, held.fence, self.owner, ids.salt())
-            work = await self._begins.submit(held.org_id, begin)
-            if work is None or work.step is None or work.host is None:
-                return False
-            self._organisations.forget(held.org_id, work.organisation_version)
-            match work.step:
-                case Call():
-                    settled = await self._call(held, work, work.host, work.step)
-                case Search():
-                    settled = await self._search(held, work, work.host, work.step)
-            return settled is not None and settled.again
+            command = await self._attempt(held)
+        if command is None:
+            return False
+        held.settling = True
+        self._ended.set()
+        settled = await self._settle(held.org_id, command)
+        held.settling = False
+        return settled is not None and settled.again
+
+    async def _attempt(self, held: Held) -> Settle | None:
+        """Do what is next; what came of it."""
+        clock = asyncio.get_running_loop().time
+        closed = self._breakers[held.org_id, held.host_id].seconds_closed_to(clock())
+        if closed > 0:
+            wait = closed * random.uniform(1.0, 1.5)  # noqa: S311 - jitter, not a secret
+            return Postponed(ids.uuid7(), held.request_id, held.fence, wait, ids.salt())
+        begin = Begin(ids.uuid7(), held.request_id, held.fence, self.owner, ids.salt())
+        work = await self._begins.submit(held.org_id, begin)
+        if work is None or work.step is None or work.host is None:
+            return None
+        self._organisations.forget(held.org_id, work.organisation_version)
+        held.called_at = clock()
+        try:
+            if isinstance(work.step, Call):
+                return await self._call(held, work, work.host, work.step)
+            return await self._search(held, work, work.host, work.step)
+        finally:
+            held.called_at = None
 
     @asynccontextmanager
     async def _slot(self, held: Held) -> AsyncIterator[None]:
@@ -287,7 +318,7 @@ class Executor:
             async with self._freed:
                 self._freed.notify_all()
 
-    async def _call(self, held: Held, work: Work, host: Host, step: Call) -> Work | None:
+    async def _call(self, held: Held, work: Work, host: Host, step: Call) -> Answered:
         clock = asyncio.get_running_loop().time
         started_at = clock()
         call = self._outbound(held, work, host)
@@ -299,15 +330,12 @@ class Executor:
         judgement = judge(work.request.request_type, answer, repeated=step.repeated, doubtful=step.doubtful)
         self._observer.attempted(held.host_id, judgement.verdict.value, seconds)
         self._count(held, works=isinstance(answer, Reply) and answer.status < SERVER_ERROR)
-        return await self._settle(
-            held.org_id,
-            Answered(
-                ids.uuid7(), held.request_id, held.fence, step.number, answer, judgement, seconds,
-                self._bounds.pace, random.random(), ids.salt(),  # noqa: S311 - jitter, not a secret
-            ),
+        return Answered(
+            ids.uuid7(), held.request_id, held.fence, step.number, answer, judgement, seconds,
+            self._bounds.pace, random.random(), ids.salt(),  # noqa: S311 - jitter, not a secret
         )  # fmt: skip
 
-    async def _search(self, held: Held, work: Work, host: Host, step: Search) -> Work | None:
+    async def _search(self, held: Held, work: Work, host: Host, step: Search) -> LookedUp:
         clock = asyncio.get_running_loop().time
         started_at = clock()
         call = self._outbound(held, work, host)
@@ -319,12 +347,9 @@ class Executor:
         self._observer.attempted(held.host_id, f"look_up_{type(answer).__name__.lower()}", seconds)
         if not isinstance(answer, NoVerdict):
             self._count(held, works=True)
-        return await self._settle(
-            held.org_id,
-            LookedUp(
-                ids.uuid7(), held.request_id, held.fence, step.number, step.attempt, answer, seconds,
-                self._bounds.pace, ids.salt(),
-            ),
+        return LookedUp(
+            ids.uuid7(), held.request_id, held.fence, step.number, step.attempt, answer, seconds,
+            self._bounds.pace, ids.salt(),
         )  # fmt: skip
 
     async def _settle(self, org_id: int, command: Settle) -> Work | None:

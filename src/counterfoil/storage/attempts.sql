@@ -38,7 +38,7 @@ WITH RECURSIVE waiting AS (
 UPDATE request r
 SET lease_owner = $2, lease_until = clock_timestamp() + make_interval(secs => $6),
     due_at = clock_timestamp() + make_interval(secs => $6), fence = r.fence + 1
-FROM due WHERE r.org_id = $1 AND r.request_id = due.request_id
+WHERE r.org_id = $1 AND r.request_id = ANY (ARRAY(SELECT d.request_id FROM due d))
 RETURNING r.request_id, r.fence, r.host_id
 
 -- name: extend_leases
