@@ -32,7 +32,11 @@ SMALL: dict[str, Section] = {
     "h": policies.compare_policies,
     "i": execution.execution,
 }
-LARGE: dict[str, Section] = {"d": over_http.reads_among_a_million, "g": inbox.first_page_among_a_million, "i": execution.among_very_many}
+LARGE: dict[str, Section] = {
+    "d": over_http.reads_among_a_million,
+    "g": inbox.first_page_among_a_million,
+    "i": execution.among_very_many,
+}
 QUIET_CORES = 0.2
 ALONE: dict[str, Section] = {"costs": costs.costs, "profile": profiles.profile}
 

@@ -7,41 +7,36 @@ lease that ends, and whoever takes the request then treats an open attempt as lo
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final, Protocol
 from uuid import UUID
 
-import msgspec
-
-from counterfoil.application import attempts, executing, ids, restores
+from counterfoil.application import attempts, executing, ids
 from counterfoil.application.attempts import Answered, Begin, LookedUp, Postponed, Settle, Work
 from counterfoil.application.group_commit import GroupCommit, Limits, Watch
-from counterfoil.application.keys import Keyring, KeysUnusable
+from counterfoil.application.keys import Keyring
 from counterfoil.application.operations import Pool
 from counterfoil.application.organisations import Organisations, with_snapshot
-from counterfoil.domain.attempts import Failure, OutboundCall, Reply, judge
-from counterfoil.domain.calls import build_call
+from counterfoil.domain.attempts import Failure, Reply, judge
 from counterfoil.domain.executions import Call, Pace, Search
-from counterfoil.domain.freezes import frost
 from counterfoil.domain.look_ups import Absent, Found, NoVerdict
 from counterfoil.domain.organisations import Host
 from counterfoil.domain.refusals import Busy, Refusal
 from counterfoil.domain.requests import Request
 from counterfoil.executor.breakers import Breaker
+from counterfoil.executor.turns import Turns
 from counterfoil.targets import intouch
 
-_unpack = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 SETTLE_TRIES: Final = 20
 SERVER_ERROR: Final = 500
 UNPROVEN_CLAIMS: Final = 8  # at once, of a host that has not answered last time
 SLOW_SECONDS: Final = 1.0
 HELD_MAX: Final = 4  # times as many as calls that may be made, with those that are slow or being settled
-ORGANISATION_CLAIMS: Final = 4  # at least, so that an organisation's requests share their transactions
 GATHER_SECONDS: Final = 0.01  # after a request has ended, before its room is filled: others end with it
 
 
@@ -81,11 +76,10 @@ class Held:
     valid_until: float
     task: asyncio.Task[None] | None = None
     called_at: float | None = None
-    settling: bool = False
 
     def is_busy(self, now: float) -> bool:
         """Whether it takes one of the calls that may be made at once."""
-        return not self.settling and (self.called_at is None or now < self.called_at + SLOW_SECONDS)
+        return self.called_at is None or now < self.called_at + SLOW_SECONDS
 
 
 class Executor:
@@ -114,7 +108,7 @@ class Executor:
         self._in_use: Counter[tuple[int, str]] = Counter()
         self._freed = asyncio.Condition()
         self._ended = asyncio.Event()
-        self._claimed_at: dict[int, float] = {}
+        self._turns = Turns(bounds.calls_max)
         self._breakers: dict[tuple[int, str], Breaker] = defaultdict(lambda: Breaker(bounds.breaker_seconds))
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()  # leases are kept until then
@@ -136,9 +130,10 @@ class Executor:
         if held.task is not None:
             await asyncio.shield(held.task)
 
-    def _lease_end(self) -> float:
+    def _lease_end(self, asked_at: float | None = None) -> float:
         # From before the statement that claims: the process must think its lease shorter than the database does.
-        return asyncio.get_running_loop().time() + self._bounds.lease_seconds * 0.9
+        since = asyncio.get_running_loop().time() if asked_at is None else asked_at
+        return since + self._bounds.lease_seconds * 0.9
 
     def _hold(self, org_id: int, request_id: UUID, fence: int, host_id: str, valid_until: float) -> Held:
         known = self._held.get((org_id, request_id))
@@ -185,56 +180,47 @@ class Executor:
     async def _claim(self) -> None:
         """Take what is due, and more as soon as there is room again, as long as more may wait."""
         clock = asyncio.get_running_loop().time
-        poll_at, versions = 0.0, dict[int, int]()
+        poll_at, versions = -inf, dict[int, int]()
         while not self._stopping.is_set():
             self._ended.clear()
-            is_poll = clock() >= poll_at
-            if is_poll:
-                self._observer.paused(reason := await restores.why_paused(self._pool))
-                versions = {} if reason else await executing.organisations_with_work(self._pool)
-                self._claimed_at = {each: at for each, at in self._claimed_at.items() if each in versions}
+            if is_poll := clock() >= poll_at:
+                reason, versions = await executing.look_for_work(self._pool)
+                self._observer.paused(reason)
                 poll_at = clock() + self._bounds.poll_seconds
-            if not await self._sweep(versions, is_poll=is_poll):
+            if not await self._sweep(versions, poll_at, is_poll=is_poll):
                 return
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), self._bounds.poll_seconds)
             await asyncio.sleep(GATHER_SECONDS)
 
-    async def _sweep(self, versions: Mapping[int, int], *, is_poll: bool) -> bool:
-        """Take what is due, first of the organisations that have waited longest; whether more may be due."""
-        org_ids = sorted(random.sample(list(versions), len(versions)), key=lambda each: self._claimed_at.get(each, 0.0))
-        share = max(ORGANISATION_CLAIMS, self._bounds.calls_max // max(1, len(org_ids)))
-        more = False
-        for org_id in org_ids:
-            slots = min(self._room(), share)
-            if slots <= 0 or self._stopping.is_set():
-                return True
-            self._organisations.forget(org_id, versions[org_id])
-            organisation = await self._organisations.current(org_id)
-            frozen = None if organisation is None else frost(organisation)
-            if organisation is None or frozen is None or frozen.everything:
-                continue
-            free = {
-                host.host_id: 0 if host.host_id in frozen.hosts else min(slots, self._free(org_id, host, is_poll))
-                for host in organisation.hosts
-            }
-            valid_until = self._lease_end()
-            claims = await executing.claim(
-                self._pool, org_id, self.owner, free, frozen, slots=slots, lease_seconds=self._bounds.lease_seconds
-            )
+    async def _sweep(self, versions: Mapping[int, int], until: float, *, is_poll: bool) -> bool:
+        """Take what is due, first of the organisations that were not served for longest; whether more may be due."""
+        clock = asyncio.get_running_loop().time
+        more = is_cut = False
+
+        def room(org_id: int) -> int:
+            nonlocal is_cut
+            found = min(self._room(), self._turns.share(org_id, len(versions)))
+            is_cut = found <= 0 or self._stopping.is_set() or clock() >= until
+            return 0 if is_cut else found
+
+        async for org_id, asked_at, claims, is_all in executing.claim_in_turn(
+            self._pool, self._organisations, self._turns.in_order(versions), self.owner,
+            self._bounds.lease_seconds, room, lambda org_id, host: self._free(org_id, host, is_poll=is_poll),
+        ):  # fmt: skip
             for claim in claims:
-                self._hold(org_id, claim.request_id, claim.fence, claim.host_id, valid_until)
-            self._claimed_at[org_id] = valid_until
-            more = more or bool(claims)
-        return more
+                self._hold(org_id, claim.request_id, claim.fence, claim.host_id, self._lease_end(asked_at))
+            self._turns.served(org_id, asked_at, is_all=is_all)
+            more = more or (bool(claims) and not is_all)
+        return more or is_cut
 
     def _room(self) -> int:
-        """How many more calls there may be. Slow ones must not keep the others waiting, so they count for a while only."""
+        """How many more calls there may be. Slow ones must not keep the others waiting: they count at first only."""
         now = asyncio.get_running_loop().time()
         busy = sum(each.is_busy(now) for each in self._held.values())
         return min(self._bounds.calls_max - busy, self._bounds.calls_max * HELD_MAX - len(self._held))
 
-    def _free(self, org_id: int, host: Host, is_poll: bool) -> int:  # noqa: FBT001 - of one caller
+    def _free(self, org_id: int, host: Host, *, is_poll: bool) -> int:
         """How many calls more to this host. Of what waits for one that does not answer a few are taken nevertheless."""
         breaker, in_use = self._breakers[org_id, host.host_id], self._in_use[org_id, host.host_id]
         if breaker.is_open:  # to see whose time is over
@@ -275,10 +261,7 @@ class Executor:
             command = await self._attempt(held)
         if command is None:
             return False
-        held.settling = True
-        self._ended.set()
         settled = await self._settle(held.org_id, command)
-        held.settling = False
         return settled is not None and settled.again
 
     async def _attempt(self, held: Held) -> Settle | None:
@@ -321,7 +304,7 @@ class Executor:
     async def _call(self, held: Held, work: Work, host: Host, step: Call) -> Answered:
         clock = asyncio.get_running_loop().time
         started_at = clock()
-        call = self._outbound(held, work, host)
+        call = executing.outbound_call(self._keyring, held.org_id, work, host)
         if isinstance(call, Failure):
             answer: Reply | Failure = call
         else:
@@ -338,7 +321,7 @@ class Executor:
     async def _search(self, held: Held, work: Work, host: Host, step: Search) -> LookedUp:
         clock = asyncio.get_running_loop().time
         started_at = clock()
-        call = self._outbound(held, work, host)
+        call = executing.outbound_call(self._keyring, held.org_id, work, host)
         if isinstance(call, Failure):
             answer: Found | Absent | NoVerdict = NoVerdict(call.message)
         else:
@@ -362,28 +345,6 @@ class Executor:
                     raise
                 await asyncio.sleep(1)
         return None
-
-    def _outbound(self, held: Held, work: Work, host: Host) -> OutboundCall | Failure:
-        """The exact call, with its credentials opened."""
-        try:
-            headers = self._headers(held.org_id, work)
-            credential = executing.open_credential(self._keyring, held.org_id, host)
-        except KeysUnusable as error:
-            return Failure(sent=False, kind="keys", message=str(error))
-        request = work.request
-        call = build_call(
-            request.request_id, request.request_type, request.payload, headers, host,
-            deadline_seconds=host.attempt_seconds, credential=credential,
-        )  # fmt: skip
-        return Failure(sent=False, kind="build", message=call.message) if isinstance(call, Refusal) else call
-
-    def _headers(self, org_id: int, work: Work) -> Mapping[str, str]:
-        request = work.request
-        headers = {name: str(value) for name, value in json.loads(request.payload)["headers"].items()}
-        sealed = _unpack(work.sealed_headers) if work.sealed_headers else {}
-        return headers | {
-            name: self._keyring.open(org_id, request.request_id, name, value) for name, value in sealed.items()
-        }
 
     def _count(self, held: Held, *, works: bool) -> None:
         """Open or close the breaker of the host."""

@@ -3,7 +3,9 @@
 -- shows whether the freezes and hosts that are known are those of now. (The clock of the statement is one that an
 -- index can be asked with.)
 SELECT o.org_id, o.version FROM organisation o
-WHERE EXISTS (SELECT FROM request r WHERE r.org_id = o.org_id AND r.due_at <= statement_timestamp())
+CROSS JOIN LATERAL (
+    SELECT FROM request r WHERE r.org_id = o.org_id AND r.due_at <= statement_timestamp() LIMIT 1
+) any_of_them
 ORDER BY o.org_id
 
 -- name: organisations_with_open
