@@ -42,10 +42,14 @@ def test_shares() -> None:
     assert (turns.share(1, 1), turns.share(1, 1000)) == (64, SHARE_MIN)
 
 
-def test_a_host_answers_until_it_does_not() -> None:
+def test_a_host_answers_after_a_success() -> None:
     breaker = Breaker(5.0)
-    assert not breaker.answers
     breaker.succeeded()
     assert breaker.answers
+
+
+def test_a_host_that_has_just_failed_does_not_answer() -> None:
+    breaker = Breaker(5.0)
+    breaker.succeeded()
     breaker.failed(0.0)
     assert not breaker.answers
