@@ -19,7 +19,6 @@ from bench import contract, seed, servers
 from bench.figures import AT_LEAST, AT_MOST, Report, Run, percentile
 from bench.outside import HEADER, Approved, Calls, Sandbox, dead_host, prepare, sandbox
 from bench.scratch import Scratch, machine_seconds
-from counterfoil.application import executing
 from counterfoil.application.group_commit import Limits
 from counterfoil.application.keys import Keyring, load_keys
 from counterfoil.application.organisations import Organisations
@@ -132,8 +131,8 @@ async def _execution(server: Scratch, report: Report) -> None:
             for number in range(-1, ROUNDS):  # the first round warms up
                 runs = {
                     "i bare client loop": await _bare(place, number),
-                    "i executing": await _executing(place, approved),
-                    "i executing beside a dead host": await _executing(place, approved, dead=DEAD_WAITING),
+                    "i executing": await _executing(place, approved, beside_dead=False),
+                    "i executing beside a dead host": await _executing(place, approved, beside_dead=True),
                 }
                 if number < 0:
                     await seed.analyze(url)
@@ -181,9 +180,11 @@ async def _bare(place: Place, number: int) -> Run:
     return _rate(CALLS, times, 0.0, before, after)
 
 
-async def _executing(place: Place, approved: Approved, *, dead: int = 0) -> Run:
+async def _executing(place: Place, approved: Approved, *, beside_dead: bool) -> Run:
     """From the start of an executor until all that waits for the live host is settled."""
-    await approved.add([ONE.first] * dead, host_id="dead")
+    await approved.add([ONE.first] * DEAD_WAITING, host_id="dead")
+    if not beside_dead:  # the same rows, and nobody waits
+        await approved.give_up("dead")
     await approved.add([ONE.first] * CALLS)
     calls, called = Calls(), asyncio.Event()
 
@@ -211,7 +212,7 @@ def _claims(server: Scratch, report: Report, backlog: Backlog) -> None:
         host, dead = stack.enter_context(sandbox()), stack.enter_context(dead_host())
         uvloop.run(_compare_claims(server, report, backlog, host, dead))
     names = {each.text: f"i {{}}, {each.text}" for each in (NONE, backlog)}
-    report.print_runs([name.format(what) for what in ("claim", "call") for name in names.values()])
+    report.print_runs([name.format(what) for what in ("poll", "claim", "call") for name in names.values()])
     for what, said in (("claim", "p50 of a claim"), ("call", "p50 from approval to call")):
         ratio = report.ratio(names[backlog.text].format(what), names[NONE.text].format(what), "p50_us")
         report.target(f"(i) {said}, {backlog.text}, x none", ratio, AT_MOST, 1.5)
@@ -229,14 +230,16 @@ async def _compare_claims(server: Scratch, report: Report, backlog: Backlog, hos
     for number in range(-1, CLAIM_ROUNDS):
         for each, place in places.items():
             async with place.approved(f"{each.waiting}.{number}") as approved:
-                missing = each.waiting - await approved.waiting("h1")
+                missing = backlog.waiting - await approved.waiting("h1")
+                if each is NONE and number >= 0:
+                    missing = 0
                 await approved.add([others[n % len(others)] for n in range(missing)])
+                if each is NONE:  # the same rows, and nobody waits
+                    await approved.give_up("h1")
                 if number < 0:
                     await seed.analyze(place.url)
-                runs = {
-                    "claim": await _claim(place, approved, fresh),
-                    "call": await _call(place, approved, fresh, 4 * each.organisations),
-                }
+                runs = await _claim(place, approved, fresh)
+                runs["call"] = await _call(place, approved, fresh, 4 * each.organisations)
                 for what, run in runs.items():
                     if number >= 0:
                         report.add(f"i {what}, {each.text}", run)
@@ -244,26 +247,27 @@ async def _compare_claims(server: Scratch, report: Report, backlog: Backlog, hos
         await server.drop(f"waiting_{each.waiting}")
 
 
-async def _claim(place: Place, approved: Approved, fresh: int) -> Run:
-    """What an executor asks the database: who has work, and a claim of it."""
-    times: list[float] = []
+async def _claim(place: Place, approved: Approved, fresh: int) -> dict[str, Run]:
+    """What an executor asks the database: twice in a second who has work, and then for a claim."""
+    times: dict[str, list[float]] = {"poll": [], "claim": []}
     pool = await database.open_pool(place.url, size=1)
     before = _clocks(place)
-    for _ in range(FRESH_CLAIMS):
-        await approved.add([fresh], host_id="h2")
-        started_at = time.perf_counter()
-        _, found = await executing.look_for_work(pool)
-        async with pool.acquire() as connection:
-            claims = await attempts.claim(
-                connection, fresh, "bench", {"h1": CLIENTS, "h2": CLIENTS}, slots=CLIENTS, lease_seconds=30
-            )
-        times.append(time.perf_counter() - started_at)
-        if fresh not in found or len(claims) != 1:
-            raise AssertionError(f"{len(claims)} claims (this is a bug)")
+    async with pool.acquire() as connection:
+        for _ in range(FRESH_CLAIMS):
+            await approved.add([fresh], host_id="h2")
+            asked_at = time.perf_counter()
+            found = await attempts.organisations_with_work(connection)
+            found_at = time.perf_counter()
+            free = {"h1": CLIENTS, "h2": CLIENTS}
+            claims = await attempts.claim(connection, fresh, "bench", free, slots=CLIENTS, lease_seconds=30)
+            times["claim"].append(time.perf_counter() - found_at)
+            times["poll"].append(found_at - asked_at)
+            if fresh not in found or len(claims) != 1:
+                raise AssertionError(f"{len(claims)} claims (this is a bug)")
     after = _clocks(place)
     await pool.close()
     await approved.give_up("h2")
-    return _rate(len(times), times, 0.0, before, after)
+    return {what: _rate(FRESH_CLAIMS, each, 0.0, before, after) for what, each in times.items()}
 
 
 async def _call(place: Place, approved: Approved, fresh: int, served_first: int) -> Run:

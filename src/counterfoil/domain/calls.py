@@ -34,6 +34,7 @@ CREDENTIALS: Final = frozenset({
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{([^{}/]*)\}")
 _BLANK = re.compile(r"[ \t\n\r]*")
+_READ: Final = json.JSONDecoder(parse_float=Decimal).decode
 _SCAN: Final = json.JSONDecoder(parse_float=str, parse_int=str)
 
 
@@ -49,7 +50,7 @@ def build_call(
 ) -> OutboundCall | Refusal:
     """The call of a stored payload. `headers` are the real ones; `credential` replaces those that carry theirs."""
     text = payload.decode()
-    content = json.loads(text, parse_float=Decimal)
+    content = _READ(text)
     url = _url(host, content)
     if isinstance(url, Refusal):
         return url

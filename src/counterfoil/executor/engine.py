@@ -76,10 +76,11 @@ class Held:
     valid_until: float
     task: asyncio.Task[None] | None = None
     called_at: float | None = None
+    settling: bool = False
 
     def is_busy(self, now: float) -> bool:
         """Whether it takes one of the calls that may be made at once."""
-        return self.called_at is None or now < self.called_at + SLOW_SECONDS
+        return not self.settling and (self.called_at is None or now < self.called_at + SLOW_SECONDS)
 
 
 class Executor:
@@ -261,7 +262,10 @@ class Executor:
             command = await self._attempt(held)
         if command is None:
             return False
+        held.settling = True
+        self._ended.set()
         settled = await self._settle(held.org_id, command)
+        held.settling = False
         return settled is not None and settled.again
 
     async def _attempt(self, held: Held) -> Settle | None:
