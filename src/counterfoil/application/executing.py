@@ -20,8 +20,9 @@ from counterfoil.domain.organisations import Host
 from counterfoil.domain.refusals import Refusal
 from counterfoil.storage import attempts, restores
 from counterfoil.storage.attempts import Claim
-from counterfoil.storage.database import Pool, acquire
+from counterfoil.storage.database import Pool, acquire, in_transaction
 
+LOCK_TIMEOUT_MS: Final = 2000
 _NO_REQUEST: Final = UUID(int=0)
 _unpack: Final = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 
@@ -63,9 +64,10 @@ async def claim_in_turn(
                 host.host_id: 0 if host.host_id in frozen.hosts else min(slots, free(org_id, host))
                 for host in organisation.hosts
             }
-            claims = await attempts.claim(
-                connection, org_id, owner, slots_of, frozen, slots=slots, lease_seconds=lease_seconds
-            )
+            async with in_transaction(connection, lock_timeout_ms=LOCK_TIMEOUT_MS):  # planned once for all
+                claims = await attempts.claim(
+                    connection, org_id, owner, slots_of, frozen, slots=slots, lease_seconds=lease_seconds
+                )
             yield org_id, asked_at, claims, len(claims) < slots == min(slots_of.values(), default=slots)
 
 
