@@ -33,7 +33,7 @@ CREDENTIALS: Final = frozenset({
 })  # fmt: skip
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{([^{}/]*)\}")
-_BLANK = re.compile(r"[ \t\n\r]*")
+_BLANKS: Final = frozenset(" \t\n\r")
 _READ: Final = json.JSONDecoder(parse_float=Decimal).decode
 _SCAN: Final = json.JSONDecoder(parse_float=str, parse_int=str)
 
@@ -144,8 +144,9 @@ def _with_reference(request_id: UUID, request_type: str, text: str) -> tuple[str
 
 
 def _skip(text: str, at: int) -> int:
-    found = _BLANK.match(text, at)
-    return found.end() if found else at
+    while text[at : at + 1] in _BLANKS:
+        at += 1
+    return at
 
 
 def _spans(text: str, at: int) -> dict[str, tuple[int, int]]:
