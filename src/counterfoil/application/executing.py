@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from time import monotonic
 from typing import Final
 from uuid import UUID
 
@@ -46,10 +46,9 @@ async def claim_in_turn(
     """Take what is due and not frozen, one organisation after the other, on one connection.
 
     `room` tells how many of an organisation may be taken now (0: no more of any), `free` how many of a host. Each
-    organisation is told with the time from before its claims by the event loop's clock, its claims, and whether
+    organisation is told with the time from before its claims , its claims, and whether
     nothing more of it is due.
     """
-    clock = asyncio.get_running_loop().time
     async with acquire(pool) as connection:
         for org_id, version in versions.items():
             organisations.forget(org_id, version)
@@ -57,7 +56,7 @@ async def claim_in_turn(
             frozen = None if organisation is None else frost(organisation)
             if organisation is None or frozen is None or frozen.everything:
                 continue
-            slots, asked_at = room(org_id), clock()
+            slots, asked_at = room(org_id), monotonic()
             if slots <= 0:
                 return
             slots_of = {

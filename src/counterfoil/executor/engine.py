@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from math import inf
+from time import monotonic  # the loop's own clock may be that of before a freeze: uvloop reads it once in a round
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -133,7 +134,7 @@ class Executor:
 
     def _lease_end(self, asked_at: float | None = None) -> float:
         # From before the statement that claims: the process must think its lease shorter than the database does.
-        since = asyncio.get_running_loop().time() if asked_at is None else asked_at
+        since = monotonic() if asked_at is None else asked_at
         return since + self._bounds.lease_seconds * 0.9
 
     def _hold(self, org_id: int, request_id: UUID, fence: int, host_id: str, valid_until: float) -> Held:
@@ -180,14 +181,13 @@ class Executor:
 
     async def _claim(self) -> None:
         """Take what is due, and more as soon as there is room again, as long as more may wait."""
-        clock = asyncio.get_running_loop().time
         poll_at, versions = -inf, dict[int, int]()
         while not self._stopping.is_set():
             self._ended.clear()
-            if is_poll := clock() >= poll_at:
+            if is_poll := monotonic() >= poll_at:
                 reason, versions = await executing.look_for_work(self._pool)
                 self._observer.paused(reason)
-                poll_at = clock() + self._bounds.poll_seconds
+                poll_at = monotonic() + self._bounds.poll_seconds
             if not await self._sweep(versions, poll_at, is_poll=is_poll):
                 return
             with suppress(TimeoutError):
@@ -196,13 +196,12 @@ class Executor:
 
     async def _sweep(self, versions: Mapping[int, int], until: float, *, is_poll: bool) -> bool:
         """Take what is due, first of the organisations that were not served for longest; whether more may be due."""
-        clock = asyncio.get_running_loop().time
         more = is_cut = False
 
         def room(org_id: int) -> int:
             nonlocal is_cut
             found = min(self._room(), self._turns.share(org_id, len(versions)))
-            is_cut = found <= 0 or self._stopping.is_set() or clock() >= until
+            is_cut = found <= 0 or self._stopping.is_set() or monotonic() >= until
             return 0 if is_cut else found
 
         async for org_id, asked_at, claims, is_all in executing.claim_in_turn(
@@ -217,7 +216,7 @@ class Executor:
 
     def _room(self) -> int:
         """How many more calls there may be. Slow ones must not keep the others waiting: they count at first only."""
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         busy = sum(each.is_busy(now) for each in self._held.values())
         return min(self._bounds.calls_max - busy, self._bounds.calls_max * HELD_MAX - len(self._held))
 
@@ -270,8 +269,7 @@ class Executor:
 
     async def _attempt(self, held: Held) -> Settle | None:
         """Do what is next; what came of it."""
-        clock = asyncio.get_running_loop().time
-        closed = self._breakers[held.org_id, held.host_id].seconds_closed_to(clock())
+        closed = self._breakers[held.org_id, held.host_id].seconds_closed_to(monotonic())
         if closed > 0:
             wait = closed * random.uniform(1.0, 1.5)  # noqa: S311 - jitter, not a secret
             return Postponed(ids.uuid7(), held.request_id, held.fence, wait, ids.salt())
@@ -280,7 +278,7 @@ class Executor:
         if work is None or work.step is None or work.host is None:
             return None
         self._organisations.forget(held.org_id, work.organisation_version)
-        held.called_at = clock()
+        held.called_at = monotonic()
         try:
             if isinstance(work.step, Call):
                 return await self._call(held, work, work.host, work.step)
@@ -306,14 +304,13 @@ class Executor:
                 self._freed.notify_all()
 
     async def _call(self, held: Held, work: Work, host: Host, step: Call) -> Answered:
-        clock = asyncio.get_running_loop().time
-        started_at = clock()
+        started_at = monotonic()
         call = executing.outbound_call(self._keyring, held.org_id, work, host)
         if isinstance(call, Failure):
             answer: Reply | Failure = call
         else:
-            answer = await intouch.send(self._session, call, may_send=lambda: clock() < held.valid_until)
-        seconds = clock() - started_at
+            answer = await intouch.send(self._session, call, may_send=lambda: monotonic() < held.valid_until)
+        seconds = monotonic() - started_at
         judgement = judge(work.request.request_type, answer, repeated=step.repeated, doubtful=step.doubtful)
         self._observer.attempted(held.host_id, judgement.verdict.value, seconds)
         self._count(held, works=isinstance(answer, Reply) and answer.status < SERVER_ERROR)
@@ -323,14 +320,13 @@ class Executor:
         )  # fmt: skip
 
     async def _search(self, held: Held, work: Work, host: Host, step: Search) -> LookedUp:
-        clock = asyncio.get_running_loop().time
-        started_at = clock()
+        started_at = monotonic()
         call = executing.outbound_call(self._keyring, held.org_id, work, host)
         if isinstance(call, Failure):
             answer: Found | Absent | NoVerdict = NoVerdict(call.message)
         else:
             answer = await intouch.look_up(self._session, call)
-        seconds = clock() - started_at
+        seconds = monotonic() - started_at
         self._observer.attempted(held.host_id, f"look_up_{type(answer).__name__.lower()}", seconds)
         if not isinstance(answer, NoVerdict):
             self._count(held, works=True)
@@ -354,7 +350,7 @@ class Executor:
         """Open or close the breaker of the host."""
         breaker = self._breakers[held.org_id, held.host_id]
         if not works:
-            if breaker.failed(asyncio.get_running_loop().time()):
+            if breaker.failed(monotonic()):
                 self._observer.breaker(held.host_id, is_open=True)
         elif breaker.is_open:
             self._observer.breaker(held.host_id, is_open=False)
