@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 import uvloop
 
-from bench import costs, inbox, over_http, policies, profiles, scratch, verbs
+from bench import costs, execution, inbox, over_http, policies, profiles, scratch, verbs
 from bench.figures import Report
 from bench.scratch import Scratch
 from counterfoil.settings import Settings
@@ -30,15 +30,20 @@ SMALL: dict[str, Section] = {
     "f": over_http.organisations,
     "g": inbox.first_page,
     "h": policies.compare_policies,
+    "i": execution.execution,
 }
-LARGE: dict[str, Section] = {"d": over_http.reads_among_a_million, "g": inbox.first_page_among_a_million}
+LARGE: dict[str, Section] = {
+    "d": over_http.reads_among_a_million,
+    "g": inbox.first_page_among_a_million,
+    "i": execution.among_very_many,
+}
 QUIET_CORES = 0.2
 ALONE: dict[str, Section] = {"costs": costs.costs, "profile": profiles.profile}
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", help="a b c d e f g, costs, profile; default: a to g")
+    parser.add_argument("parts", nargs="*", help="a b c d e f g h i, costs, profile; default: a to i")
     parser.add_argument("--large", action="store_true", help="what needs a million rows")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round to a file as well")
     return parser.parse_args()
@@ -52,7 +57,7 @@ def _chosen(arguments: argparse.Namespace) -> list[Section]:
     for part in arguments.parts:
         section = ALONE.get(part) or next((each for name, each in table.items() if part in name), None)
         if section is None:
-            sys.exit(f"bench: there is no part {part!r}: choose from a b c d e f g, costs, profile")
+            sys.exit(f"bench: there is no part {part!r}: choose from a b c d e f g h i, costs, profile")
         if section not in chosen:
             chosen.append(section)
     return chosen

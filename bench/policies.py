@@ -1,4 +1,4 @@
-"""(g) A create and a decision under a policy of 5 rules and 3 requirements, and under a cap that all makers share."""
+"""(h) A create and a decision under a policy of 5 rules and 3 requirements, and under a cap that all makers share."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ NAMES: Final = {DEFAULT: "default policy", RULES: "5 rules, 3 requirements", CAP
 
 def compare_policies(server: scratch.Scratch, report: Report) -> None:
     """Each call under each policy, in alternating rounds."""
-    print(f"\n(g) {REQUESTS} creates, then as many decisions, {CLIENTS} clients, in process")
+    print(f"\n(h) {REQUESTS} creates, then as many decisions, {CLIENTS} clients, in process")
     uvloop.run(_compare(server, report))
-    report.print_runs([name for name in report.rounds if name.startswith("g ")])
+    report.print_runs([name for name in report.rounds if name.startswith("h ")])
     for call in ("create", "first voice", "last voice"):
-        base = f"g {'decision' if 'voice' in call else call}, {NAMES[DEFAULT]}"
-        ratio = report.ratio(f"g {call}, {NAMES[RULES]}", base)
-        report.target(f"(g) {call} with 5 rules and 3 requirements, x that of the default policy", ratio, AT_LEAST, 0.7)
+        base = f"h {'decision' if 'voice' in call else call}, {NAMES[DEFAULT]}"
+        ratio = report.ratio(f"h {call}, {NAMES[RULES]}", base)
+        report.target(f"(h) {call} with 5 rules and 3 requirements, x that of the default policy", ratio, AT_LEAST, 0.7)
     for call in ("create", "decision"):
-        ratio = report.ratio(f"g {call}, {NAMES[CAP]}", f"g {call}, {NAMES[DEFAULT]}")
+        ratio = report.ratio(f"h {call}, {NAMES[CAP]}", f"h {call}, {NAMES[DEFAULT]}")
         print(f"  a daily cap shared by all makers: {call} at {ratio:.2f} x that without")
 
 
@@ -75,13 +75,13 @@ async def _compare(server: scratch.Scratch, report: Report) -> None:
             runs = await _round(pool, organisation, where, groups, number, server)
             if number >= 0:
                 for name, run in runs.items():
-                    report.add(f"g {name}, {NAMES[where]}", run)
+                    report.add(f"h {name}, {NAMES[where]}", run)
         if number < 0:
             await seed.analyze(url)
     await pool.close()
     if groups.troubles:
-        report.notes.append(f"(g) the run is worth nothing: {groups.troubles[:3]}")
-    report.notes += [f"(g) {each}" for each in await seed.broken_rules(url)]
+        report.notes.append(f"(h) the run is worth nothing: {groups.troubles[:3]}")
+    report.notes += [f"(h) {each}" for each in await seed.broken_rules(url)]
     await server.drop("policies")
 
 

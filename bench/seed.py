@@ -52,8 +52,14 @@ def _hashes() -> dict[str, str]:
     return {"password_hash": hash_secret(PASSWORD), "till_hash": hash_secret(contract.TILL_MD5)}
 
 
-async def _run(connection: Any, name: str, **values: object) -> None:
-    script = _statements()[name]
+def statement(name: str) -> str:
+    """A block of seed.sql."""
+    return _statements()[name]
+
+
+async def run(connection: Any, name: str, **values: object) -> None:
+    """Run a block of seed.sql with its names filled in."""
+    script = statement(name)
     for field, value in values.items():
         script = script.replace(f"{{{field}}}", str(value))
     await connection.execute(script)
@@ -67,13 +73,13 @@ async def seed(
     try:
         for each in organisations:
             last = each.first + each.count - 1
-            await _run(connection, "organisations", first=each.first, last=last, **_hashes())
-            await _run(connection, "members", first=each.first, last=last, members=each.members)
+            await run(connection, "organisations", first=each.first, last=last, **_hashes())
+            await run(connection, "members", first=each.first, last=last, members=each.members)
             if chain:
-                await _run(connection, "chain", first=each.first)
+                await run(connection, "chain", first=each.first)
             if stored:
                 turn = f"(n / ({stored} / {pending}))"
-                await _run(
+                await run(
                     connection, "requests", first=each.first, members=each.members, stored=stored, pending=pending,
                     payload=contract.stored_payload(), unit=f"10000 + {turn} % 400" if chain else 50682289,
                     urgent=f"now() + ({turn} * 7919 % 1000) * interval '1 hour'" if chain else "'infinity'",
@@ -97,7 +103,7 @@ async def broken_rules(url: str) -> list[str]:
     """What does not hold after the load; nothing, one hopes."""
     connection = await asyncpg.connect(url)
     try:
-        rows = await connection.fetch(_statements()["check"])
+        rows = await connection.fetch(statement("check"))
         return [f"{row['times']} x {row['broken']}" for row in rows]
     finally:
         await connection.close()

@@ -83,6 +83,37 @@ SELECT {first}, gen_random_uuid(), 'checker@bench', u, 'CanCheckRequest' FROM (
     UNION ALL SELECT 1041 + 4 * s FROM generate_series(0, 36) s
     UNION ALL SELECT 10000 + 84 + 8 * t FROM generate_series(0, 9) t) chosen;
 
+-- name: external
+-- Organisations {first} to {last} execute on the host that listens at {url}, which has two entries so that fresh
+-- requests can be told from others; `dead` is a host that answers nobody.
+UPDATE host SET target = 'external', base_url = '{url}', plain_http = true, private = true, concurrency = 64
+WHERE org_id BETWEEN {first} AND {last};
+INSERT INTO host (org_id, host_id, scheme, pattern, port, target, base_url, plain_http, private, concurrency)
+SELECT o, h.id, 'https', h.id || '.example', 443, 'external', h.url, true, true, 64
+FROM generate_series({first}, {last}) o, (VALUES ('h2', '{url}'), ('dead', '{dead}')) h (id, url);
+
+-- name: approved
+-- Requests that are approved and wait for their call: $1 organisations, $2 requests, $3 members, $4 references,
+-- $5 sealed headers, all of the host $6 with the payload $7.
+INSERT INTO request (
+    org_id, request_id, request_type, state, version, maker_person_id, maker_user_id, maker_user_name, maker_login,
+    entity_info, unit_id, till_id, store_id, zone_id, concept_id, points, identifier_kind, identifier_value,
+    external_reference, host_id, host_revision, payload, sealed_headers, digest, policy_revision, approvals_required,
+    requirement, flags, started_at, decided_at, due_at)
+SELECT n.org_id, n.request_id, 'POINTS-REDEMPTION', 'approved', 2, 'maker@bench', 232134, 'maker@bench', 'till.bench',
+    '{}', 50682289, 50682289, 50682288, 50682286, 50678331, 1000, 'mobile', n.mobile, n.reference, $6, 1,
+    replace(replace($7::text, 'MOBILE', n.mobile), 'REFERENCE', n.reference)::bytea, n.sealed,
+    sha256(n.reference::bytea), 1, 1, '[]', '{}', now(), now(), now()
+FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::bytea[])
+    AS n (org_id, request_id, mobile, reference, sealed)
+
+-- name: approvals
+-- The voices that have approved them: $1 organisations, $2 requests.
+INSERT INTO decision (org_id, request_id, number, person_id, maker_person_id, user_id, user_name, verdict, message,
+    decided_at)
+SELECT n.*, 1, 'checker@bench', 'maker@bench', 232135, 'checker@bench', 'approved', 'seen', now()
+FROM unnest($1::bigint[], $2::uuid[]) AS n
+
 -- name: check
 -- What must hold after any load; each row is a broken rule.
 SELECT 'a succeeded request without its one redemption' AS broken, count(*) AS times

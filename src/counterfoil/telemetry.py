@@ -129,11 +129,12 @@ class Telemetry:
             **given,
         )
         self._attempts = Histogram(
-            "attempt_seconds", "Calls and look-ups at external hosts, by what they came to", ["host", "outcome"],
+            "attempt_seconds", "Calls and look-ups at external hosts, by what they came to",
+            ["org_id", "host", "outcome"],
             buckets=(*SECONDS, 30.0), **given,
         )  # fmt: skip
         self._breakers = Gauge(
-            "breaker_open", "1 while a host is left alone", ["host"], multiprocess_mode="livemax", **given
+            "breaker_open", "1 while a host is left alone", ["org_id", "host"], multiprocess_mode="livemax", **given
         )
         self._pause_told = False
         # The children of a metric, looked up once: `labels` costs as much as all the rest.
@@ -186,15 +187,15 @@ class Telemetry:
         """A database connection was free after this time."""
         self._pool_wait.observe(seconds)
 
-    def attempted(self, host_id: str, outcome: str, seconds: float) -> None:
+    def attempted(self, org_id: int, host_id: str, outcome: str, seconds: float) -> None:
         """A call or a look-up at an external host has ended."""
-        self._attempts.labels(host_id, outcome).observe(seconds)
-        self._log.info("attempt", host=host_id, outcome=outcome, ms=round(seconds * 1000, 2))
+        self._attempts.labels(str(org_id), host_id, outcome).observe(seconds)
+        self._log.info("attempt", org=org_id, host=host_id, outcome=outcome, ms=round(seconds * 1000, 2))
 
-    def breaker(self, host_id: str, *, is_open: bool) -> None:
+    def breaker(self, org_id: int, host_id: str, *, is_open: bool) -> None:
         """A host is left alone for a while, or is called again."""
-        self._breakers.labels(host_id).set(int(is_open))
-        log().warning("host is left alone" if is_open else "host answers again", host=host_id)
+        self._breakers.labels(str(org_id), host_id).set(int(is_open))
+        log().warning("host is left alone" if is_open else "host answers again", org=org_id, host=host_id)
 
     def paused(self, reason: str | None) -> None:
         """Nothing is executed, for this reason; None: it is."""

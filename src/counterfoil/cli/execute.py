@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
+from collections.abc import Callable
 
 from counterfoil import telemetry
 from counterfoil.application import operations
 from counterfoil.application.keys import KeysInUse
 from counterfoil.application.organisations import Organisations
-from counterfoil.cli.executors import executor_of, limits_of
+from counterfoil.cli.executors import executor_of, limits_of, spare_the_collector
 from counterfoil.cli.supervisor import CannotServe
 from counterfoil.settings import Settings, WrongSetting, load_settings
 from counterfoil.storage.database import open_pool
@@ -24,7 +26,17 @@ def execute() -> None:
         raise WrongSetting("DATABASE_URL is not set: with the embedded database `counterfoil serve` executes itself")
     if reason := asyncio.run(operations.why_not_usable(settings.database_url)):
         raise CannotServe(reason)
-    asyncio.run(_run(settings, settings.database_url))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run(settings, settings.database_url))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """The event loop that `serve` has."""
+    if sys.platform == "win32":
+        return asyncio.new_event_loop
+    import uvloop  # noqa: PLC0415 - there is none for Windows
+
+    return uvloop.new_event_loop
 
 
 async def _run(settings: Settings, url: str) -> None:
@@ -38,6 +50,7 @@ async def _run(settings: Settings, url: str) -> None:
         start, observer = executor_of(settings), telemetry.Telemetry()
         async with start(pool, Organisations(pool), keys, limits_of(settings), observer):
             with telemetry.serve_metrics(observer.registry, settings.host, settings.execute_metrics_port):
+                spare_the_collector()
                 await _wait(stopping)
     finally:
         await pool.close()

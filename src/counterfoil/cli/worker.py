@@ -8,7 +8,6 @@ that the supervisor is gone. Standard output tells the supervisor, in one line, 
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import socket
@@ -17,7 +16,7 @@ import threading
 import time
 
 from counterfoil import telemetry
-from counterfoil.cli.executors import executor_of
+from counterfoil.cli.executors import executor_of, spare_the_collector
 from counterfoil.http.app import create_app
 from counterfoil.http.server import make_server
 from counterfoil.settings import Settings, load_settings
@@ -45,10 +44,7 @@ def _leave_nothing(slot: int, settings: Settings) -> None:
 
 
 def _tell_ready() -> None:
-    # What is loaded by now stays: collecting it again and again costs a tenth of the CPU of a request.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    spare_the_collector()
     os.write(sys.stdout.fileno(), READY)
 
 

@@ -6,6 +6,7 @@ metadata services of clouds) only where it says `link_local`; everything else ne
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
@@ -22,6 +23,7 @@ _UNICAST6: Final = ip_network("2000::/3")
 _NAT64: Final = ip_network("64:ff9b::/96")
 
 
+@lru_cache(1024)
 def refused_address(text: str, *, private: bool, link_local: bool) -> str | None:
     """Why this address may not be called, or None if it may."""
     try:

@@ -17,6 +17,7 @@ SHOWN_HEADERS: Final = (
     "uri_path", "org_id", "status_code", "success", "fail", "line_items_count", "X-CAP-REQUEST-ID", "till",
     "X-Cap-RequestID", "X-Frame-Options", "Server",
 )  # fmt: skip
+_SHOWN: Final = tuple((name, name.lower()) for name in SHOWN_HEADERS)
 _NUMBER = re.compile(r"-?[0-9]{1,9}(\.0+)?", re.ASCII)
 
 
@@ -37,11 +38,14 @@ def _refuse_constant(text: str) -> Never:
     raise ValueError(f"{text} is not JSON")
 
 
+_read: Final = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse_constant).decode
+
+
 def read_body(body: bytes) -> Any:
     """The JSON of a body with exact numbers, or UNREADABLE."""
     try:
         text = body.decode("utf-8-sig")
-        content = json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
+        content = _read(text)
         if "\\u" in text:
             json.dumps(content, default=str, ensure_ascii=False).encode()  # half a surrogate cannot be shown again
     except (ValueError, RecursionError, ArithmeticError):
@@ -130,7 +134,7 @@ def shown_headers(headers: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
     came: dict[str, list[str]] = {}
     for name, value in headers:
         came.setdefault(name.lower(), []).append(value)
-    return {name: came[name.lower()] for name in SHOWN_HEADERS if name.lower() in came}
+    return {name: came[lower] for name, lower in _SHOWN if lower in came}
 
 
 def shown_body(body: bytes) -> Any:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 from uuid import UUID
@@ -32,7 +33,8 @@ CREDENTIALS: Final = frozenset({
     "authorization", "x-cap-api-auth-key", "x-cap-api-oauth-token", "x-cap-ui-auth-token",
 })  # fmt: skip
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
-_BLANK = re.compile(r"[ \t\n\r]*")
+_BLANKS: Final = frozenset(" \t\n\r")
+_READ: Final = json.JSONDecoder(parse_float=Decimal).decode
 _SCAN: Final = json.JSONDecoder(parse_float=str, parse_int=str)
 
 
@@ -48,7 +50,7 @@ def build_call(
 ) -> OutboundCall | Refusal:
     """The call of a stored payload. `headers` are the real ones; `credential` replaces those that carry theirs."""
     text = payload.decode()
-    content = json.loads(text, parse_float=Decimal)
+    content = _READ(text)
     url = _url(host, request_type, content)
     if isinstance(url, Refusal):
         return url
@@ -105,6 +107,7 @@ def _headers(
     return tuple(kept)
 
 
+@lru_cache(256)  # asked for a request several times in a row: for its claim, its digest, its call and its end
 def _with_reference(request_id: UUID, request_type: str, text: str) -> tuple[str, str | None]:
     """The body to send and the reference in it."""
     start, end = _spans(text, _skip(text, 0))["body"]
@@ -129,8 +132,9 @@ def _with_reference(request_id: UUID, request_type: str, text: str) -> tuple[str
 
 
 def _skip(text: str, at: int) -> int:
-    found = _BLANK.match(text, at)
-    return found.end() if found else at
+    while text[at : at + 1] in _BLANKS:
+        at += 1
+    return at
 
 
 def _spans(text: str, at: int) -> dict[str, tuple[int, int]]:

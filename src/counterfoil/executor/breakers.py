@@ -18,6 +18,7 @@ class Breaker:
 
     first_seconds: float
     failures: int = 0
+    answers: bool = False  # as far as we know: its last call was answered
     open_until: float | None = None
     _open_seconds: float = 0.0
     _trial_until: float = field(default=0.0)
@@ -40,12 +41,14 @@ class Breaker:
     def succeeded(self) -> None:
         """The host has answered."""
         self.failures = 0
+        self.answers = True
         self.open_until = None
         self._open_seconds = self._trial_until = 0.0
 
     def failed(self, now: float) -> bool:
         """The host did not answer, or not as one that works; whether this has opened the breaker."""
         self.failures += 1
+        self.answers = False
         if self.failures < FAILURES_MAX:
             return False
         was_open = self.open_until is not None

@@ -1,8 +1,11 @@
 -- name: organisations_with_work
 -- Which organisations have something due, without a lock: whoever claims names the organisation again. The version
--- shows whether the freezes and hosts that are known are those of now.
+-- shows whether the freezes and hosts that are known are those of now. (The clock of the statement is one that an
+-- index can be asked with.)
 SELECT o.org_id, o.version FROM organisation o
-WHERE EXISTS (SELECT FROM request r WHERE r.org_id = o.org_id AND r.due_at <= clock_timestamp())
+CROSS JOIN LATERAL (
+    SELECT FROM request r WHERE r.org_id = o.org_id AND r.due_at <= statement_timestamp() LIMIT 1
+) any_of_them
 ORDER BY o.org_id
 
 -- name: organisations_with_open
@@ -13,16 +16,22 @@ ORDER BY o.org_id
 
 -- name: claim
 -- Takes what is due, a few of each host: $3 hosts with $4 free slots each, $5 of any other host. What somebody else
--- is about to take is skipped, and so are the frozen units ($7), types ($8), makers ($9) and members ($10).
-WITH waiting AS MATERIALIZED (
-    SELECT DISTINCT r.host_id FROM request r WHERE r.org_id = $1 AND r.due_at <= clock_timestamp()
+-- is about to take is skipped, and so are the frozen units ($7), types ($8), makers ($9) and members ($10). The hosts
+-- are found one by one, each by a step into the index, however many requests wait for it.
+WITH RECURSIVE waiting AS (
+    SELECT (SELECT min(r.host_id) FROM request r WHERE r.org_id = $1 AND r.due_at IS NOT NULL) AS host_id
+    UNION ALL
+    SELECT (SELECT min(r.host_id) FROM request r
+            WHERE r.org_id = $1 AND r.due_at IS NOT NULL AND r.host_id > w.host_id)
+    FROM waiting w WHERE w.host_id IS NOT NULL
 ), free AS MATERIALIZED (
     SELECT w.host_id, coalesce(k.slots, $5::integer) AS slots
     FROM waiting w LEFT JOIN unnest($3::text[], $4::integer[]) AS k (host_id, slots) ON k.host_id = w.host_id
+    WHERE w.host_id IS NOT NULL
 ), due AS MATERIALIZED (
     SELECT d.request_id FROM free f CROSS JOIN LATERAL (
         SELECT r.request_id FROM request r
-        WHERE r.org_id = $1 AND r.host_id = f.host_id AND r.due_at <= clock_timestamp()
+        WHERE r.org_id = $1 AND r.host_id = f.host_id AND r.due_at <= statement_timestamp()
           AND r.unit_id <> ALL ($7::bigint[]) AND r.request_type <> ALL ($8::text[])
           AND r.maker_person_id <> ALL ($9::text[]) AND coalesce(r.member_id <> ALL ($10::bigint[]), true)
         ORDER BY r.due_at LIMIT f.slots FOR NO KEY UPDATE SKIP LOCKED
@@ -31,7 +40,7 @@ WITH waiting AS MATERIALIZED (
 UPDATE request r
 SET lease_owner = $2, lease_until = clock_timestamp() + make_interval(secs => $6),
     due_at = clock_timestamp() + make_interval(secs => $6), fence = r.fence + 1
-FROM due WHERE r.org_id = $1 AND r.request_id = due.request_id
+WHERE r.org_id = $1 AND r.request_id = ANY (ARRAY(SELECT d.request_id FROM due d))
 RETURNING r.request_id, r.fence, r.host_id
 
 -- name: extend_leases
@@ -49,9 +58,9 @@ WHERE r.org_id = $1 AND r.request_id = ANY ($2::uuid[])
 ORDER BY r.request_id FOR NO KEY UPDATE
 
 -- name: read_executions
--- Everything about them, read after the lock.
+-- Everything about them but who has approved them, read after the lock.
 SELECT r.*, o.version AS organisation_version, clock_timestamp() AS now,
-    voices.document AS decisions, tries.document AS attempts,
+    NULL::json AS decisions, tries.document AS attempts,
     searches.n AS look_ups, searches.of_last AS look_ups_of_last,
     i.incident_id
 FROM request r
@@ -68,13 +77,6 @@ LEFT JOIN LATERAL (
         SELECT max(a.number) FROM attempt a WHERE a.org_id = l.org_id AND a.request_id = l.request_id)) AS of_last
     FROM look_up l WHERE l.org_id = r.org_id AND l.request_id = r.request_id
 ) searches ON true
-LEFT JOIN LATERAL (
-    SELECT json_agg(json_build_object(
-        'person_id', d.person_id, 'user_id', d.user_id, 'user_name', d.user_name, 'verdict', d.verdict,
-        'message', d.message, 'decided_at', d.decided_at, 'on_behalf_of', d.on_behalf_of,
-        'reason_code', d.reason_code, 'sent_back', d.sent_back) ORDER BY d.number) AS document
-    FROM decision d WHERE d.org_id = r.org_id AND d.request_id = r.request_id
-) voices ON true
 LEFT JOIN incident i ON i.org_id = r.org_id AND i.request_id = r.request_id AND i.settled_at IS NULL
 WHERE r.org_id = $1 AND r.request_id = ANY ($2::uuid[])
 

@@ -70,19 +70,28 @@ async def acquire(pool: Pool, seconds: float = 5.0) -> AsyncIterator[Tx]:
 
 @asynccontextmanager
 async def transaction(pool: Pool, *, lock_timeout_ms: int, acquire_seconds: float = 5.0) -> AsyncIterator[Tx]:
-    """One transaction: commits when the block ends, rolls back when it raises.
+    """One transaction on a connection of the pool."""
+    async with (
+        pool.acquire(timeout=acquire_seconds) as connection,
+        in_transaction(connection, lock_timeout_ms=lock_timeout_ms),
+    ):
+        yield connection
+
+
+@asynccontextmanager
+async def in_transaction(connection: Tx, *, lock_timeout_ms: int) -> AsyncIterator[None]:
+    """Commits when the block ends, rolls back when it raises.
 
     BEGIN and its settings are one round trip, and so is COMMIT.
     """
-    async with pool.acquire(timeout=acquire_seconds) as connection:
-        await connection.execute(
-            f"BEGIN; SET LOCAL lock_timeout = {int(lock_timeout_ms)}; "
-            f"SET LOCAL statement_timeout = {int(lock_timeout_ms) * 4}; SET LOCAL plan_cache_mode = force_generic_plan"
-        )
-        try:
-            yield connection
-        except BaseException:
-            with suppress(*LOST, asyncpg.PostgresError):
-                await connection.execute("ROLLBACK")
-            raise
-        await connection.execute("COMMIT")
+    await connection.execute(
+        f"BEGIN; SET LOCAL lock_timeout = {int(lock_timeout_ms)}; "
+        f"SET LOCAL statement_timeout = {int(lock_timeout_ms) * 4}; SET LOCAL plan_cache_mode = force_generic_plan"
+    )
+    try:
+        yield
+    except BaseException:
+        with suppress(*LOST, asyncpg.PostgresError):
+            await connection.execute("ROLLBACK")
+        raise
+    await connection.execute("COMMIT")

@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any, Final
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -59,14 +59,14 @@ class Stale(aiohttp.ClientConnectionError):
 
 @dataclass(slots=True)
 class Progress:
-    """Whether a byte of the request may have left, and whether its connection was used before."""
+    """Whether a byte of the request may have left, and who says whether it still may."""
 
     sent: bool = False
-    kept: bool = False
     may_send: Callable[[], bool] = lambda: True
 
 
 _PROGRESS: Final[ContextVar[Progress]] = ContextVar("progress")
+_USED: Final[WeakSet[asyncio.BaseProtocol]] = WeakSet()  # the connections that have carried a request
 
 
 class Request(aiohttp.ClientRequest):
@@ -75,11 +75,13 @@ class Request(aiohttp.ClientRequest):
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         """Write the request: from here on its bytes may have left."""
         progress = _PROGRESS.get()
-        if progress.kept and not _is_silent(conn):
+        if conn.protocol in _USED and not _is_silent(conn):
             raise Stale("the connection has ended or carries an answer too many")
         if not progress.may_send():
             raise Withheld("the lease ended before anything was sent")
         progress.sent = True
+        if conn.protocol is not None:
+            _USED.add(conn.protocol)
         return await super().send(conn)
 
 
@@ -132,22 +134,12 @@ def _client(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,
-        trace_configs=[_watch()],
         request_class=Request,
         headers={"User-Agent": "Counterfoil", "Accept-Encoding": "identity"},
         max_line_size=HEADER_BYTES_MAX,
         max_field_size=HEADER_BYTES_MAX,
         max_headers=HEADERS_MAX,
     )
-
-
-def _watch() -> aiohttp.TraceConfig:
-    async def kept(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: object) -> None:
-        _PROGRESS.get().kept = True
-
-    config = aiohttp.TraceConfig()
-    config.on_connection_reuseconn.append(kept)
-    return config
 
 
 async def _once(request: aiohttp.ClientRequest, pass_on: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -201,23 +193,21 @@ async def _send(session: Session, call: OutboundCall, progress: Progress) -> Rep
     context = session.context(call.host.ca_pem) if url.scheme == "https" else None
     for address in addresses[:-1]:
         try:
-            return await _send_to(session, call, url, address, context, progress)
+            return await _send_to(session, call, url, address, context)
         except (aiohttp.ClientConnectionError, TimeoutError):
             if progress.sent:
                 raise
-    return await _send_to(session, call, url, addresses[-1], context, progress)
+    return await _send_to(session, call, url, addresses[-1], context)
 
 
 async def _send_to(
-    session: Session, call: OutboundCall, url: URL, address: str, context: ssl.SSLContext | None, progress: Progress
+    session: Session, call: OutboundCall, url: URL, address: str, context: ssl.SSLContext | None
 ) -> Reply:
     """On a connection that was kept, if it is still good, else on a new one."""
     if call.method == "GET" or REPEATS[call.request_type].harmless:
         for _ in range(KEPT_TRIED_MAX):
-            progress.kept = False
             with suppress(Stale):
                 return await _send_by(session.reusing, session, call, url, address, context)
-    progress.kept = False
     return await _send_by(session.fresh, session, call, url, address, context)
 
 
