@@ -268,6 +268,12 @@ def why_no_voice(actor: Actor, now: datetime) -> NotPermitted | None:
     )
 
 
+def why_may_not_speak(organisation: Organisation, actor: Actor, now: datetime) -> NotPermitted | None:
+    """What keeps a person who has signed in from deciding, lending or lifting anything now; None where nothing does."""
+    person = organisation.people.get(actor.person_id or "")
+    return why_no_voice(actor, now) or (suspension(person, now) if person else None)
+
+
 def holders(
     organisation: Organisation,
     person_id: str,
