@@ -80,9 +80,7 @@ def open_needs(needs: Sequence[Need], filled: Sequence[Voice | None]) -> list[Ne
 
 def can_fill(organisation: Organisation, person_id: str, need: Need, case: Case) -> bool:
     """Whether the person may give the voice that this need asks for, now."""
-    if person_id in case.barred or not organisation.is_active(person_id):
-        return False
-    if not organisation.may_have_a_voice(person_id, case.now):
+    if person_id in case.barred or not organisation.may_have_a_voice(person_id, case.now):
         return False
     places = organisation.above(case.unit_id)
     return any(
@@ -104,7 +102,7 @@ def _may_stand_in(organisation: Organisation, voice: Voice, need: Need, case: Ca
     """Whether who uses a lent right is fit for it themselves: no right makes a stranger of one of the very store."""
     return (
         voice.person_id not in case.barred
-        and organisation.is_active(voice.person_id)
+        and organisation.may_have_a_voice(voice.person_id, case.now)
         and not (need.other_store and _is_of_store(organisation, voice.person_id, case))
     )
 
