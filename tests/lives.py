@@ -24,9 +24,6 @@ class Life:
     resubmission_of: UUID | None = None
     resubmitted_as: UUID | None = None
 
-    def used(self) -> set[str]:
-        return {person for voice in self.voices for person in voice[:2]}
-
 
 @dataclass
 class Lent:
@@ -114,15 +111,16 @@ class Lives:
             return 2001
         if self.state_of(life) != PENDING:
             return 2002
-        if verdict == "approved" and self.agreed(life) and person in {giver for giver, _, _ in life.voices}:
+        if verdict == "approved" and self.agreed(life) and person in {giver for giver, _ in self.counting(life)}:
             # What had lapsed counts again, and one of those who gave it says so.
             if self.frozen(life.maker):
                 return 2910
             life.state = "succeeded"
             return life.state
-        if person in life.used():
+        used = {each for voice in self.counting(life) for each in voice}
+        if person in used:
             return 2002
-        free = [each for each in holders if each not in life.used()]
+        free = [each for each in holders if each not in used]
         if not free:
             return 2002
         if verdict == "approved" and self.frozen(life.maker):
@@ -134,9 +132,20 @@ class Lives:
             life.state = "succeeded"
         return life.state
 
+    def counting(self, life: Life) -> list[tuple[str, str]]:
+        """The voices that count now: of each person the last one that they gave, or that was given for them."""
+        last: dict[str, int] = {}
+        for number, (giver, holder, _) in enumerate(life.voices):
+            last |= {giver: number, holder: number}
+        return [
+            (giver, holder)
+            for number, (giver, holder, _) in enumerate(life.voices)
+            if last[giver] == last[holder] == number and holder in self.holders(giver, life.maker)
+        ]
+
     def agreed(self, life: Life) -> bool:
         """Whether enough of the voices count now."""
-        return sum(holder in self.holders(each, life.maker) for each, holder, _ in life.voices) >= life.required
+        return len(self.counting(life)) >= life.required
 
     def withdraw(self, request_id: UUID, person: str) -> str | int:
         life = self.requests[request_id]

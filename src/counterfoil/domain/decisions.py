@@ -68,11 +68,12 @@ def decide(
     if refused is not None:
         return refused
     holder, is_last = found
-    is_repeated = voices.has_spoken(request, command.actor)
-    uses = () if is_repeated else _pair_uses(request, command.actor.user_name, tallies or {})
+    is_repeated = holder is None
+    counted = voices.has_spoken(request, command.actor)  # also where that voice has lapsed: the points are the same
+    uses = () if counted else _pair_uses(request, command.actor.user_name, tallies or {})
     if isinstance(uses, Refusal):
         return uses
-    decision = _voice(command, holder, now)
+    decision = _voice(command, holder or command.actor.person_id or "", now)
     given = request.decisions if is_repeated else (*request.decisions, decision)
     if not is_last:
         return Decided(replace(request, decisions=given, version=request.version + 1), decision, account, uses=uses)

@@ -66,10 +66,15 @@ def assigned(
     organisation: Organisation, needs: Sequence[Need], voices: Sequence[Voice], case: Case
 ) -> list[Voice | None]:
     """Which voice counts for which place; a voice whose owner is not entitled any more counts for none."""
-    options = {need: [voice for voice in voices if can_fill(organisation, voice.holder_id, need, case)
-                      and (voice.person_id == voice.holder_id or _may_stand_in(organisation, voice, need, case))]
-               for need in set(needs)}  # fmt: skip
+    options = {need: [each for each in voices if fits(organisation, each, need, case)] for need in set(needs)}
     return assign([options[need] for need in places_of(needs)])
+
+
+def fits(organisation: Organisation, voice: Voice, need: Need, case: Case) -> bool:
+    """Whether this voice is one that this need asks for, now."""
+    return can_fill(organisation, voice.holder_id, need, case) and (
+        voice.person_id == voice.holder_id or _may_stand_in(organisation, voice, need, case)
+    )
 
 
 def open_needs(needs: Sequence[Need], filled: Sequence[Voice | None]) -> list[Need]:
