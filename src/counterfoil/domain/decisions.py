@@ -26,7 +26,7 @@ from counterfoil.domain.payload_types import Asked
 from counterfoil.domain.payloads import Redemption, points_text
 from counterfoil.domain.points import Hold, MemberAccount
 from counterfoil.domain.refusals import CapReached, ChangedSinceShown, Refusal
-from counterfoil.domain.requests import Decide, Decided, Decision, NeedsTillCheck, Request, State, Submit
+from counterfoil.domain.requests import Decide, Decided, Decision, NeedsTillCheck, Request, State, Submit, members_in
 from counterfoil.domain.rulings import CapUse, Tally
 
 
@@ -93,7 +93,7 @@ def _frozen(organisation: Organisation, request: Request, account: MemberAccount
         request_type=request.request_type,
         host_id=request.host_id,
         maker_person_id=request.maker_person_id,
-        member_id=request.member_id if account is None else account.member_id,
+        member_ids=(request.member_id if account is None else account.member_id, *members_in(request)),
     )
 
 

@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A request as far as it matters who may decide it. `barred` are the maker and whoever is concerned."""
+    """A request as far as it matters who may decide it. `barred` are the maker and whoever is concerned.
+
+    `maker_is_member`: the maker has turned out to be concerned, so that nobody may approve it any more.
+    """
 
     unit_id: int
     request_type: str
     points: int | None
     barred: frozenset[str]
     now: datetime
+    maker_is_member: bool = False
 
 
 @dataclass(frozen=True, slots=True)

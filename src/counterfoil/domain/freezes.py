@@ -5,6 +5,7 @@ Rejecting and withdrawing stay possible, and so does everything that only reads.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -93,7 +94,7 @@ def stopped_by(
     request_type: str,
     host_id: str | None,
     maker_person_id: str | None,
-    member_id: int | None,
+    member_ids: Iterable[int | None],
 ) -> Frozen | None:
     """The refusal of a submission, an approval or an execution while a freeze covers it; None when none does."""
     if not organisation.freezes:
@@ -104,7 +105,7 @@ def stopped_by(
         (Scope.TYPE, request_type),
         (Scope.HOST, host_id),
         (Scope.MAKER, maker_person_id),
-        (Scope.MEMBER, str(member_id)),
+        *((Scope.MEMBER, str(member)) for member in member_ids),
         *((Scope.UNIT, str(place)) for place in places),
     }
     for freeze in organisation.freezes:

@@ -21,7 +21,7 @@ from counterfoil.domain.refusals import (
     SelfApproval,
     SelfInterest,
 )
-from counterfoil.domain.requests import Request, concerned
+from counterfoil.domain.requests import Request, concerned_in
 
 EXECUTED, NOT_EXECUTED = "executed", "not_executed"
 TEXT_MAX: Final = 4000
@@ -156,4 +156,4 @@ def _is_entitled(organisation: Organisation, person_id: str, request: Request, n
 
 
 def _concerned(organisation: Organisation, request: Request) -> frozenset[str]:
-    return concerned(organisation, None, request.identifier_kind, request.identifier_value, request.member_id)
+    return concerned_in(organisation, request, None)

@@ -20,9 +20,10 @@ from counterfoil.domain.refusals import (
     NotPermitted,
     Refusal,
     RequestNotFound,
+    SelfInterest,
     WrongRequest,
 )
-from counterfoil.domain.requests import Decide, Decision, Request, concerned
+from counterfoil.domain.requests import Decide, Decision, Request, concerned_in
 
 MESSAGE = "payload.AdminTask-Payload.actionMessage"
 
@@ -39,8 +40,11 @@ def standing(organisation: Organisation, request: Request, actor: Actor, now: da
 
 def case_of(organisation: Organisation, request: Request, account: MemberAccount | None, now: datetime) -> Case:
     """The request as far as it matters who may decide it."""
-    barred = concerned(organisation, account, request.identifier_kind, request.identifier_value, request.member_id)
-    return Case(request.unit_id, request.request_type, request.points, barred | {request.maker_person_id}, now)
+    maker = request.maker_person_id
+    barred = concerned_in(organisation, request, account)
+    return Case(
+        request.unit_id, request.request_type, request.points, barred | {maker}, now, maker_is_member=maker in barred
+    )
 
 
 def _not_entitled(organisation: Organisation, request: Request, actor: Actor, case: Case) -> Refusal | None:
@@ -145,6 +149,8 @@ def spoken(
     Voices that had lapsed may count again: then anybody who has given one of them may say so, and that completes it
     without a further voice (None).
     """
+    if case.maker_is_member:
+        return SelfInterest("the maker is the member concerned, so nobody can approve this request: reject it")
     needs = request.requirement.needs
     earlier = counted(organisation, request, request.decisions, case)
     before = eligibility.assigned(organisation, needs, earlier, case)
