@@ -269,7 +269,5 @@ def test_with_an_issuer_that_was_changed_nothing_is_lent_and_nothing_lifted(town
     assert placed.status_code == 200
     lift = f"{OWN}/freezes/{placed.json()['data']['freezeId']}/lift"
     for person in (CAL, KIM):
-        error_of(
-            town.http.post(lift, json={}, headers=by_issuer(town, person)), 403, 2001, "issuer of the user token"
-        )
+        error_of(town.http.post(lift, json={}, headers=by_issuer(town, person)), 403, 2001, "issuer of the user token")
     assert town.rows("SELECT lift_proposed_by FROM freeze_order WHERE org_id = $1")[0][0] is None

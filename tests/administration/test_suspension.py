@@ -171,15 +171,11 @@ def test_a_lent_voice_counts_only_while_who_gave_it_may_decide(town: Town, how: 
     user = {"id": 150, "userName": "dan@example.com"}
     match how:
         case "suspended":
-            town.change(
-                town.part(people=[{"staffId": "dan", "name": "Dan", "users": [user | {"password": NEW}]}])
-            )
+            town.change(town.part(people=[{"staffId": "dan", "name": "Dan", "users": [user | {"password": NEW}]}]))
         case "administers":
             town.change(town.with_grants(grant("dan", "CanAdminister")))
         case "cannot sign in":
-            town.change(
-                town.part(people=[{"staffId": "dan", "name": "Dan", "users": [user | {"active": False}]}])
-            )
+            town.change(town.part(people=[{"staffId": "dan", "name": "Dan", "users": [user | {"active": False}]}]))
         case _:
             town.change(town.person(CAL, active=False))
     assert town.check(request_id, by=KIM).json()["data"]["state"] == "AdminTask"

@@ -95,9 +95,7 @@ def end(found: Delegation | None, command: EndDelegation, now: datetime) -> Dele
     return replace(found, ended_at=now)
 
 
-def ended_with(
-    organisation: Organisation, delegators: Collection[str], now: datetime
-) -> tuple[Delegation, ...]:
+def ended_with(organisation: Organisation, delegators: Collection[str], now: datetime) -> tuple[Delegation, ...]:
     """All that these people have lent and that is not over, ended now."""
     return tuple(
         replace(each, ended_at=now)

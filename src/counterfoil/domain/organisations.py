@@ -228,7 +228,7 @@ class Organisation:
     approves_by_itself: bool = field(init=False)
     zone: ZoneInfo = field(init=False)
     people_of_member: Mapping[object, frozenset[str]] = field(init=False)
-    indispensable: dict[tuple[int, str, tuple[Need, ...]], frozenset[str] | None] = field(
+    indispensable: dict[tuple[int, str, tuple[Need, ...], frozenset[int]], frozenset[str] | None] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
     people_with_user: frozenset[str] = field(init=False)

@@ -26,7 +26,7 @@ class Reach:
     everywhere: int = NOWHERE
     units: Mapping[int, int] = field(default_factory=dict)
     types: frozenset[str] | None = None  # None: all
-    is_lent: bool = False  # whether others lend the person anything: then one may speak twice, if the first voice lapsed
+    is_lent: bool = False  # whether others lend the person anything, who may then speak anew when a voice has lapsed
 
 
 def reach(organisation: Organisation, person_id: str | None, now: datetime) -> Reach:

@@ -42,9 +42,10 @@ def case_of(organisation: Organisation, request: Request, account: MemberAccount
     """The request as far as it matters who may decide it."""
     maker = request.maker_person_id
     barred = concerned_in(organisation, request, account)
+    stores = eligibility.maker_stores(organisation, request.requirement.needs, maker, now)
     return Case(
-        request.unit_id, request.request_type, request.points, barred | {maker}, now, maker_is_member=maker in barred
-    )
+        request.unit_id, request.request_type, request.points, barred | {maker}, now, stores, maker in barred
+    )  # fmt: skip
 
 
 def _not_entitled(organisation: Organisation, request: Request, actor: Actor, case: Case) -> Refusal | None:
