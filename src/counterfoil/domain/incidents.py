@@ -112,7 +112,7 @@ def settle(
         for each in (*incident.voices, voice)
         if each.settled_as == voice.settled_as and _is_entitled(organisation, each.person_id, request, now)
     ]
-    if len(agreeing) < organisation.incident_quorum:
+    if len(agreeing) < organisation.settling_quorum:
         return Settled(voice, None)
     return Settled(voice, end_by_people(request, succeeded=voice.settled_as == EXECUTED, now=now))
 

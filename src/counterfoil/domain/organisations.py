@@ -247,6 +247,11 @@ class Organisation:
         until = self.people[person_id].suspended_until
         return until is None or now >= until
 
+    @property
+    def settling_quorum(self) -> int:
+        """How many people must say the same of an incident: under dual control nobody settles one alone."""
+        return max(2, self.incident_quorum) if self.control == "dual" else self.incident_quorum
+
     def host(self, host_id: str) -> Host | None:
         """The entry of the host table with this id."""
         return next((each for each in self.hosts if each.host_id == host_id), None)
