@@ -178,7 +178,11 @@ QUESTIONS: Final[Mapping[str, str]] = {
         """,
     "an executed request has its approvals, a rejected one its rejection": """
         SELECT r.org_id, r.request_id, r.state FROM request r LEFT JOIN LATERAL (
-            SELECT count(*) FILTER (WHERE d.verdict = 'approved') AS approved,
+            SELECT count(*) FILTER (WHERE d.verdict = 'approved' AND NOT EXISTS (
+                    SELECT FROM decision l  -- a later voice of either person has taken its place
+                    WHERE l.org_id = d.org_id AND l.request_id = d.request_id AND l.number > d.number
+                      AND (d.person_id IN (l.person_id, l.on_behalf_of)
+                           OR d.on_behalf_of IN (l.person_id, l.on_behalf_of)))) AS approved,
                 count(*) FILTER (WHERE d.verdict = 'rejected') AS rejected
             FROM decision d WHERE d.org_id = r.org_id AND d.request_id = r.request_id
         ) d ON true
@@ -293,14 +297,11 @@ QUESTIONS: Final[Mapping[str, str]] = {
           AND e.kind IN ('submitted', 'voice', 'approved', 'unknown', 'succeeded', 'failed', 'rejected', 'withdrawn',
                          'expired', 'commented', 'incident_opened')
         """,
-    "a voice uses up its person and whoever lent them the right, never the maker": """
-        SELECT u.org_id, u.request_id, u.person_id FROM (
-            SELECT org_id, request_id, maker_person_id, person_id FROM decision
-            UNION ALL
-            SELECT org_id, request_id, maker_person_id, on_behalf_of FROM decision WHERE on_behalf_of IS NOT NULL
-        ) u
-        GROUP BY u.org_id, u.request_id, u.person_id, u.maker_person_id
-        HAVING count(*) <> 1 OR u.person_id = u.maker_person_id
+    "the maker neither speaks nor lends the right to, and voices are numbered in their order": """
+        SELECT d.org_id, d.request_id, d.number FROM decision d
+        WHERE d.maker_person_id IN (d.person_id, d.on_behalf_of) OR d.number <> 1 + (
+            SELECT count(*) FROM decision b WHERE b.org_id = d.org_id AND b.request_id = d.request_id
+              AND b.number < d.number AND b.decided_at < d.decided_at)
         """,
     "a lent right was lent when it was used": """
         SELECT d.* FROM decision d WHERE d.on_behalf_of IS NOT NULL AND NOT EXISTS (

@@ -14,18 +14,19 @@ PENDING, OVER = "pending", ("rejected", "withdrawn", "expired", "succeeded")
 
 @dataclass
 class Life:
-    """A request as the oracle remembers it; a voice is who gave it, with whose right, and what it was."""
+    """A request as the oracle remembers it; a voice is who gave it, with whose right, and what it was.
+
+    `members` of the places are for people of the group, the others for anybody.
+    """
 
     maker: str
-    required: int
+    members: int
+    others: int
     ends: int | None
     state: str = PENDING
     voices: list[tuple[str, str, str]] = field(default_factory=list)
     resubmission_of: UUID | None = None
     resubmitted_as: UUID | None = None
-
-    def used(self) -> set[str]:
-        return {person for voice in self.voices for person in voice[:2]}
 
 
 @dataclass
@@ -47,11 +48,17 @@ class Stop:
 
 @dataclass
 class Lives:
-    """One organisation: `rights` of each person among make, check and freeze."""
+    """One organisation: `rights` of each person among make, check and freeze.
+
+    The policy asks for `members` of the `group` and `required` others.
+    """
 
     rights: dict[str, set[str]]
     required: int
     life_hours: int | None
+    members: int = 0
+    group: set[str] = field(default_factory=set)
+    suspended: dict[str, int] = field(default_factory=dict)
     now: int = 0
     inactive: set[str] = field(default_factory=set)
     requests: dict[UUID, Life] = field(default_factory=dict)
@@ -59,11 +66,21 @@ class Lives:
     stops: dict[UUID, Stop] = field(default_factory=dict)
 
     def has(self, person: str, right: str) -> bool:
+        if right == "check" and self.is_suspended(person):
+            return False
         return person not in self.inactive and right in self.rights[person]
+
+    def is_suspended(self, person: str) -> bool:
+        return self.now < self.suspended.get(person, 0)
+
+    def filled(self, holders: list[str], members: int, others: int) -> int:
+        """How many of the places these people fill together, each one at most one."""
+        by_group = min(members, sum(each in self.group for each in holders))
+        return by_group + min(others, len(holders) - by_group)
 
     def holders(self, person: str, maker: str) -> list[str]:
         """Whose right the person could use, the own one first."""
-        if person == maker or person in self.inactive:
+        if person == maker or person in self.inactive or self.is_suspended(person):
             return []
         lenders = [
             each.delegator
@@ -97,12 +114,13 @@ class Lives:
                 return 2002
         if not self.has(maker, "make"):
             return 2001
-        if sum(self.has(each, "check") for each in self.rights if each != maker) < self.required:
+        able = [each for each in self.rights if each != maker and self.has(each, "check")]
+        if self.filled(able, self.members, self.required) < self.members + self.required:
             return 2021
         if self.frozen(maker):
             return 2910
         ends = None if self.life_hours is None else self.now + self.life_hours * HOUR
-        self.requests[request_id] = Life(maker, self.required, ends, resubmission_of=again)
+        self.requests[request_id] = Life(maker, self.members, self.required, ends, resubmission_of=again)
         if earlier is not None:
             earlier.resubmitted_as = request_id
         return PENDING
@@ -114,29 +132,52 @@ class Lives:
             return 2001
         if self.state_of(life) != PENDING:
             return 2002
-        if verdict == "approved" and self.agreed(life) and person in {giver for giver, _, _ in life.voices}:
+        if verdict == "approved" and self.agreed(life) and person in {giver for giver, _ in self.counting(life)}:
             # What had lapsed counts again, and one of those who gave it says so.
             if self.frozen(life.maker):
                 return 2910
             life.state = "succeeded"
             return life.state
-        if person in life.used():
+        used = {each for voice in self.counting(life) for each in voice}
+        if person in used:
             return 2002
-        free = [each for each in holders if each not in life.used()]
+        free = [each for each in holders if each not in used]
         if not free:
             return 2002
+        holder: str | None = free[0]
+        if verdict == "approved" and not self.agreed(life):
+            given = [each for _, each in self.counting(life)]
+            before = self.filled(given, life.members, life.others)
+            useful = (each for each in free if self.filled([*given, each], life.members, life.others) > before)
+            holder = next(useful, None)
+        if holder is None:
+            return 2001
         if verdict == "approved" and self.frozen(life.maker):
             return 2910
-        life.voices.append((person, free[0], verdict))
+        life.voices.append((person, holder, verdict))
         if verdict == "rejected":
             life.state = "rejected"
         elif self.agreed(life):
             life.state = "succeeded"
         return life.state
 
+    def counting(self, life: Life) -> list[tuple[str, str]]:
+        """The voices that count now: of each person the last one that they gave, or that was given for them."""
+        last: dict[str, int] = {}
+        for number, (giver, holder, _) in enumerate(life.voices):
+            last |= {giver: number, holder: number}
+        return [
+            (giver, holder)
+            for number, (giver, holder, _) in enumerate(life.voices)
+            if last[giver] == last[holder] == number
+            and holder in self.holders(giver, life.maker)
+            and self.filled([holder], life.members, life.others)
+        ]
+
     def agreed(self, life: Life) -> bool:
         """Whether enough of the voices count now."""
-        return sum(holder in self.holders(each, life.maker) for each, holder, _ in life.voices) >= life.required
+        given = [holder for _, holder in self.counting(life)]
+        return self.filled(given, life.members, life.others) == life.members + life.others
 
     def withdraw(self, request_id: UUID, person: str) -> str | int:
         life = self.requests[request_id]
@@ -148,7 +189,7 @@ class Lives:
         return life.state
 
     def delegate(self, delegation_id: UUID, lent: Lent) -> int:
-        if "check" not in self.rights[lent.delegator]:
+        if "check" not in self.rights[lent.delegator] or self.is_suspended(lent.delegator):
             return 2001
         if lent.delegate == lent.delegator or lent.delegate in self.inactive:
             return 2008
@@ -176,13 +217,14 @@ class Lives:
 
     def lift(self, freeze_id: UUID, person: str) -> int:
         stop = self.stops[freeze_id]
-        if not self.has(person, "freeze"):
+        if not self.has(person, "freeze") or self.is_suspended(person):
             return 2001
         if stop.lifted:
             return 2002
         if stop.proposer == person:
             return 2001
-        if stop.proposer is None or not self.has(stop.proposer, "freeze"):
+        proposer = stop.proposer
+        if proposer is None or not self.has(proposer, "freeze") or self.is_suspended(proposer):
             stop.proposer = person
         else:
             stop.lifted = True

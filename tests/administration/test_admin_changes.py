@@ -390,3 +390,11 @@ def test_the_trail_of_a_change(town: Town) -> None:
     )[0]["facts"]
     assert json.loads(applied)["request"] == change_id
     assert json.loads(applied)["version"] == 2
+
+
+def test_the_trail_of_a_change_is_for_those_who_may_read_it(town: Town) -> None:
+    change_id = town.proposed(town.with_grants(grant(CAL, "CanMakeRequest")))["id"]
+    for by in (CAL, None):
+        error_of(town.http.get(f"/counterfoil/v1/requests/{change_id}/events", headers=town.headers(by)), 404, 2007)
+    answer = town.http.get(f"/counterfoil/v1/requests/{change_id}/events", headers=town.headers(BEN))
+    assert [each["kind"] for each in answer.json()["data"]] == ["submitted"]

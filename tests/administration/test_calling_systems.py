@@ -16,10 +16,11 @@ from counterfoil.domain.dual_control import NEEDED_CALLS
 from counterfoil.http.app import RESOURCES
 from tests.administration.test_command_line import Run, login, run, write  # noqa: F401 - run is a fixture
 from tests.administration.test_suspension import let_time_pass, until_of
-from tests.administration.town import ADA, BEN, CAL, CHANGES, CLEO, MIA, Town, error_of, lines_of
+from tests.administration.town import ADA, BEN, CAL, CHANGES, CLEO, KIM, MIA, Town, error_of, grant, lines_of
 from tests.contract.shop import CREATE, REDEEM, decision
 
 SECRET = "the secret of a client or an issuer, long enough"
+OWN = "/counterfoil/v1"
 BALANCE = "/v2/customers/1/points/balance"
 KEY = RSAKey.generate_key(2048)
 GROUP = {"name": "balances", "resources": ["v2"]}
@@ -253,3 +254,20 @@ def test_secrets_go_along_from_wherever_they_are(town: Town, run: Run, tmp_path:
     assert as_client(town)
     assert town.http.get(CHANGES, headers=by_issuer(town, ADA)).status_code == 200
     assert run("org", "apply", str(tmp_path / "town.yaml"))[1] == "nothing to change\n"
+
+
+def test_with_an_issuer_that_was_changed_nothing_is_lent_and_nothing_lifted(town: Town) -> None:
+    """Else whoever makes such tokens would decide through somebody else, or lift a freeze alone."""
+    town.change(town.with_grants(grant(CAL, "CanFreeze"), grant(KIM, "CanFreeze")))
+    town.change(town.part(uiTokenIssuers=[ISSUER]))
+    until = (datetime.now(UTC) + timedelta(hours=48)).isoformat()
+    lend = {"delegate": KIM, "until": until}
+    headers = by_issuer(town, CAL)
+    error_of(town.http.post(f"{OWN}/delegations", json=lend, headers=headers), 403, 2001, "issuer of the user token")
+    stop = {"scope": "organisation", "reason": "fraud"}
+    placed = town.http.post(f"{OWN}/freezes", json=stop, headers=headers)  # stopping is always possible
+    assert placed.status_code == 200
+    lift = f"{OWN}/freezes/{placed.json()['data']['freezeId']}/lift"
+    for person in (CAL, KIM):
+        error_of(town.http.post(lift, json={}, headers=by_issuer(town, person)), 403, 2001, "issuer of the user token")
+    assert town.rows("SELECT lift_proposed_by FROM freeze_order WHERE org_id = $1")[0][0] is None

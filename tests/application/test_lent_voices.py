@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from counterfoil.application import delegations, endings, ids
+from counterfoil.application import delegations, endings, ids, inbox
+from counterfoil.application.inbox import ListedPage
 from counterfoil.domain.delegations import EndDelegation
 from counterfoil.domain.organisations import Delegation
-from counterfoil.domain.refusals import AlreadyCompleted, CapReached, NotNeeded, NotPermitted
+from counterfoil.domain.refusals import AlreadyCompleted, AlreadyVoted, CapReached, NotNeeded, NotPermitted
 from counterfoil.domain.requests import Request, State
 from tests.builders import actor_of, delegate_command, withdraw_command
 from tests.houses import House, a_house
@@ -79,6 +82,62 @@ async def test_a_lent_right_that_lapsed_does_not_count_at_the_final_decision(dat
                 )
         assert (await house.decide(request, "Z1")).state is State.PENDING
         assert (await house.decide(request, "F2")).state is State.SUCCEEDED
+
+
+async def test_a_voice_that_lapsed_uses_up_nobody(database_url: str) -> None:
+    """The lender is back and speaks in person; what is lent again later makes no second voice of one right."""
+    async with a_house(database_url, "\n  approvals: 3\n") as house:
+        request = await house.submit()
+        lent = await lend(house, "F1", "M2")
+        assert (await house.decide(request, "M2")).state is State.PENDING
+        assert isinstance(await house.decide(request, "F1"), AlreadyVoted)
+        await end(house, lent)
+        assert (await house.decide(request, "F2")).state is State.PENDING
+        assert len((await house.decide(request, "F1")).decisions) == 3
+        await lend(house, "F1", "M2")
+        await lend(house, "F2", "Z1")
+        assert isinstance(await house.decide(request, "M2"), AlreadyVoted)
+        assert (await house.decide(request, "Z1")).state is State.SUCCEEDED
+
+
+async def test_a_right_whose_voice_lapsed_is_lent_to_another_and_may_be_used_to_reject(database_url: str) -> None:
+    async with a_house(database_url, TWO) as house:
+        first, second = await house.submit(), await house.submit(50_000)
+        lent = await lend(house, "F1", "S1")
+        for request in (first, second):
+            assert (await house.decide(request, "S1")).state is State.PENDING
+        await end(house, lent)
+        assert (await house.decide(second, "S1", "rejected")).state is State.REJECTED
+        await lend(house, "F1", "S2")
+        again = await house.decide(first, "S2")
+        assert [(each.person_id, each.on_behalf_of) for each in again.decisions] == [("S1", "F1"), ("S2", "F1")]
+        assert (await house.decide(first, "Z1")).state is State.SUCCEEDED
+
+
+async def test_a_lapsed_voice_stays_in_the_inbox_of_who_can_still_speak(database_url: str) -> None:
+    async with a_house(database_url, "\n  approvals: 3\n") as house:
+        request = await house.submit()
+
+        async def inbox_of(person: str) -> list[UUID]:
+            found = await house.organisation()
+            page = await inbox.list_inbox(
+                house.workers[0].pool, found, actor_of(found, person), after=None, limit=5, now=datetime.now(UTC)
+            )
+            assert isinstance(page, ListedPage)
+            return [each.request.request_id for each in page.rows]
+
+        lent = await lend(house, "F1", "S1")
+        await house.decide(request, "S1", on_behalf_of="F1")
+        assert (await inbox_of("S1"), await inbox_of("F1")) == ([], [])
+        await end(house, lent)
+        assert (await inbox_of("S1"), await inbox_of("F1")) == ([request.request_id], [request.request_id])
+        await house.decide(request, "S1")
+        assert await inbox_of("S1") == []
+        await house.apply(house.text.replace("  - {person: S1, right: CanCheckRequest, unit: 50682288}\n", ""))
+        await lend(house, "F1", "S1")
+        assert await inbox_of("S1") == [request.request_id]
+        await house.decide(request, "S1")
+        assert (await inbox_of("S1"), await inbox_of("F1")) == ([], [])
 
 
 async def test_one_of_the_very_store_is_no_stranger_with_a_stranger_s_right(database_url: str) -> None:

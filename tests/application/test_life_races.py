@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -37,6 +38,7 @@ from tests.builders import (
     fetch_organisation,
     freeze_command,
     lift_command,
+    policy_document,
     seed_member,
     seed_organisation,
     submit_command,
@@ -222,6 +224,26 @@ async def test_approve_against_freeze(database_url: str) -> None:
         rejected = await house.decide(1, made[39].request_id, verdict="rejected")
         withdrawn = await house.withdraw(2, made[38].request_id)
         assert kinds([rejected, withdrawn]) == {"rejected": 1, "withdrawn": 1}
+
+
+async def test_approve_against_policy_change_on_another_process(database_url: str) -> None:
+    """What was asked when a request was made stays; from the change on, each new one is asked for more."""
+    async with a_house(database_url) as house:
+        made = await house.submitted(30)
+        early = [asyncio.create_task(house.decide(number, each.request_id)) for number, each in enumerate(made[:15])]
+        meanwhile = [asyncio.create_task(house.submitted()) for _ in range(15)]
+        document = json.dumps(policy_document(2, None))
+        await house.administer("INSERT INTO policy (org_id, revision, document) VALUES (51250, 2, $1)", document)
+        late = [house.decide(number, each.request_id) for number, each in enumerate(made[15:])]
+        assert kinds(await asyncio.gather(*early, *late)) == {"succeeded": 30}
+        new = [each for [each] in await asyncio.gather(*meanwhile)] + await house.submitted(5)
+        assert {(each.policy_revision, each.approvals_required) for each in new} <= {(1, 1), (2, 2)}
+        assert {each.approvals_required for each in new[-5:]} == {2}
+        for number, each in enumerate(new):
+            state = (await house.decide(number, each.request_id)).state
+            assert state is (State.SUCCEEDED if each.approvals_required == 1 else State.PENDING)
+            if state is State.PENDING:
+                assert (await house.decide(number, each.request_id, OTHER_CHECKER)).state is State.SUCCEEDED
 
 
 async def test_approve_against_deactivation_on_another_process(database_url: str) -> None:

@@ -1,4 +1,4 @@
-"""Any history of whole lives: makers, checkers, delegations, freezes, deactivations and time, beside an oracle.
+"""Any history of whole lives: makers, checkers, delegations, freezes, policies, suspensions and time, by an oracle.
 
 After each step the answers, every request with its voices, and every invariant of the database are compared.
 """
@@ -6,6 +6,7 @@ After each step the answers, every request with its voices, and every invariant 
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -53,6 +54,7 @@ from tests.builders import (
 from tests.lives import HOUR, OVER, PENDING, Lent, Lives, Stop
 
 BOTH, LENT_TO = "E-both", "E-lent-to"
+GROUP = "finance"
 RIGHTS = {
     MAKER: {"make"},
     CHECKER: {"check", "freeze"},
@@ -84,7 +86,8 @@ class Histories(RuleBasedStateMachine):
         first=st.sampled_from([CHECKER, OTHER_CHECKER]),
     )
     def begin(self, required: int, life_hours: int | None, first: str) -> None:
-        self.oracle = Lives({person: set(rights) for person, rights in RIGHTS.items()}, required, life_hours)
+        rights = {person: set(found) for person, found in RIGHTS.items()}
+        self.oracle = Lives(rights, required, life_hours, group={CHECKER, BOTH})
         self.moved = False
         self.runner.run(self._begin())
         self.submit(MAKER, 0, again=False)
@@ -110,6 +113,9 @@ class Histories(RuleBasedStateMachine):
                 "INSERT INTO app_user (org_id, user_id, user_name, person_id) VALUES (51250, $1, $2, $2)",
                 number + 1, person,
             )  # fmt: skip
+        await self.connection.execute("INSERT INTO person_group (org_id, group_id, name) VALUES (51250, $1, $1)", GROUP)
+        for person in sorted(self.oracle.group):
+            await self.connection.execute("INSERT INTO person_group_member VALUES (51250, $1, $2)", GROUP, person)
         for person, rights in RIGHTS.items():
             for right in rights:
                 await self._grant(person, right)
@@ -322,6 +328,34 @@ class Histories(RuleBasedStateMachine):
             self.runner.run(self._grant(person, "check"))
             self.runner.run(self._administer("SELECT $1::text", person))
 
+    @rule(required=st.sampled_from([1, 1, 2]), members=st.sampled_from([0, 1]), voices=VOICES)
+    def change_the_policy(self, required: int, members: int, voices: list[str]) -> None:
+        """What was asked of a request when it was made stays."""
+        self.vote(voices[:1])
+        self.oracle.required, self.oracle.members = required - members, members
+        needs = [{"count": members, "group": GROUP}] if members else []
+        needs += [{"count": required - members}] if required > members else []
+        rule = {"name": "all", "needs": needs, "life_hours": self.oracle.life_hours}
+        insert = "INSERT INTO policy (org_id, revision, document) SELECT 51250, max(revision) + 1, $1 FROM policy"
+        self.runner.run(self._administer(insert, json.dumps({"approvals": required, "rules": [rule]})))
+
+    @rule(person=st.sampled_from([CHECKER, OTHER_CHECKER, BOTH]), voices=VOICES)
+    def join_or_leave_the_group(self, person: str, voices: list[str]) -> None:
+        self.vote(voices[:2])
+        joins = person not in self.oracle.group
+        self.oracle.group ^= {person}
+        insert = "INSERT INTO person_group_member (org_id, group_id, person_id) VALUES (51250, $1, $2)"
+        delete = "DELETE FROM person_group_member WHERE group_id = $1 AND person_id = $2"
+        self.runner.run(self._administer(insert if joins else delete, GROUP, person))
+
+    @rule(person=st.sampled_from([CHECKER, OTHER_CHECKER, BOTH, LENT_TO]), voices=VOICES)
+    def suspend(self, person: str, voices: list[str]) -> None:
+        """As when administrators have changed somebody's sign-in."""
+        self.vote(voices[:2])
+        self.oracle.suspended[person] = self.oracle.now + 24 * HOUR
+        update = "UPDATE person SET suspended_until = clock_timestamp() + interval '24 hours' WHERE person_id = $1"
+        self.runner.run(self._administer(update, person))
+
     async def _administer(self, statement: str, *arguments: object) -> None:
         async with self.connection.transaction():
             await self.connection.execute("UPDATE organisation SET version = version + 1")
@@ -341,6 +375,7 @@ class Histories(RuleBasedStateMachine):
             for statement in (
                 "UPDATE hold SET expires_at = expires_at - $1::interval",
                 "UPDATE request SET expires_at = expires_at - $1::interval WHERE state = 'pending'",
+                "UPDATE person SET suspended_until = suspended_until - $1::interval",
                 "UPDATE delegation SET valid_from = valid_from - $1::interval",
                 "UPDATE delegation SET valid_until = valid_until - $1::interval",
             ):
@@ -378,7 +413,7 @@ class Histories(RuleBasedStateMachine):
                 for each in voices if each["request_id"] == request_id
             ]  # fmt: skip
             assert given == life.voices
-            assert life.maker not in life.used()
+            assert life.maker not in {person for voice in life.voices for person in voice[:2]}
         spent = sum(life.state == "succeeded" for life in self.oracle.requests.values()) * SIZE
         assert await self.connection.fetchval("SELECT available + held FROM member") == OWNED - spent
 

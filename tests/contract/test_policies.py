@@ -11,7 +11,9 @@ from tests.contract.shop import (
     CHECKER,
     CREATE,
     OTHER_TILL,
+    OTHER_ZONE,
     SECOND,
+    STORE,
     TILL,
     ZONE,
     Shop,
@@ -118,3 +120,20 @@ def test_what_an_auditor_looks_for(shop: Shop) -> None:
 
 def test_access_needs_a_caller(shop: Shop) -> None:
     assert shop.http.get(ACCESS).status_code == 401
+
+
+def test_nobody_of_the_maker_s_own_store_is_a_stranger(make_shop: Callable[..., Shop]) -> None:
+    """Whichever unit the maker names."""
+    colleague = {"person": "E-1002", "right": "CanCheckRequest"}
+    shop = make_shop()
+    shop.content["policy"] = {"rules": [{"name": "all", "require": [{"otherStore": True}]}]}
+    shop.content["grants"] = [
+        *({"person": "E-1001", "right": "CanMakeRequest", "unit": unit} for unit in (ZONE, STORE, OTHER_TILL)),
+        *(colleague | {"unit": unit} for unit in (STORE, ZONE, OTHER_ZONE)),
+        {"person": "E-1003", "right": "CanCheckRequest"},
+    ]
+    shop.apply()
+    for where in ({"tillId": str(TILL)}, {"tillId": str(OTHER_TILL)}, {"zoneId": str(ZONE)}):
+        request_id = shop.create(shop.body() | {"entityInfo": where})["requestId"]
+        assert_refused(shop.decide(request_id), 403, 2001, "of another store")
+        assert shop.decide(request_id, by=SECOND).status_code == 200

@@ -83,3 +83,12 @@ def test_a_token_of_an_issuer_that_was_changed_lately_settles_nothing() -> None:
     organisation = settlers()
     actor = replace(builders.actor_of(organisation, PERSON), decides_from=NOW + timedelta(hours=1))
     assert isinstance(said(organisation, INCIDENT, actor), Refusal)
+
+
+@pytest.mark.parametrize(("control", "quorum", "people"), [("single", 1, 1), ("single", 2, 2), ("dual", 1, 2)])
+def test_under_dual_control_two_people_settle_it_at_least(control: str, quorum: int, people: int) -> None:
+    organisation = replace(settlers(), control=control, incident_quorum=quorum)
+    assert organisation.settling_quorum == people
+    first = said(organisation, INCIDENT, builders.actor_of(organisation, PERSON))
+    assert isinstance(first, Settled)
+    assert (first.request is not None) == (people == 1)

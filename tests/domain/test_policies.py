@@ -117,6 +117,33 @@ def test_levels_groups_and_other_stores_narrow_who_can_decide(need: Need, able: 
     assert set(eligibility.eligible(org, need, CASE)) == able
 
 
+FAR = {201: OrgUnit(201, UnitKind.STORE, "far", zone_parent_id=ZONE, concept_parent_id=CONCEPT),
+       202: OrgUnit(202, UnitKind.TILL, "far till", store_id=201)}  # fmt: skip
+
+
+@pytest.mark.parametrize("asked_at", [TILL, ZONE, 202])
+@pytest.mark.parametrize("by_group", [False, True])
+def test_the_maker_s_own_store_is_no_other_store_wherever_the_request_is_made(asked_at: int, by_group: bool) -> None:  # noqa: FBT001
+    """The maker names the unit: a request at another till or at a zone asks no colleague of theirs for the eyes."""
+    gone = grant(MAKER, Right.MAKE, STORE, valid_until=NOW)
+    makes = grant("" if by_group else MAKER, Right.MAKE, 202, group_id="makers" if by_group else None)
+    org = house(
+        gone, makes, checks("P0", None), checks("P1", None), grant("P1", Right.FREEZE, 201), checks("P2", None),
+        grant("P2", Right.MAKE, STORE), checks("P3", None), grant("P3", Right.CHECK, 202, valid_until=NOW),
+        groups={"makers": [MAKER]}, units={**organisation().units, **FAR},
+    )  # fmt: skip
+    needs = (Need(other_store=True),)
+    stores = eligibility.maker_stores(org, needs, MAKER, NOW)
+    case = replace(CASE, unit_id=asked_at, maker_stores=stores)
+    able = {"P0", "P3"} if asked_at == TILL else {"P0", "P2", "P3"}
+    assert set(eligibility.eligible(org, needs[0], case)) == able
+    assert eligibility.maker_stores(org, (Need(),), MAKER, NOW) == frozenset()
+    for _ in range(2):  # what was worked out for one maker is not taken for another's stores
+        assert eligibility.can_be_met(org, (Need(len(able), other_store=True),), case)
+        assert not eligibility.can_be_met(org, (Need(len(able) + 1, other_store=True),), case)
+        assert eligibility.can_be_met(org, (Need(3, other_store=True),), replace(case, maker_stores=frozenset()))
+
+
 def test_a_group_that_is_given_a_grant_gives_it_to_its_people_and_to_nobody_else() -> None:
     given_to = replace(checks("", ZONE), group_id="finance")
     org = house(given_to, groups={"finance": ["P1"], "other": ["P2"]})

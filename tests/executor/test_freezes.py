@@ -227,6 +227,6 @@ def test_what_the_claim_skips_is_what_the_rule_stops(
         or member_id in found.members
     )
     stopped = stopped_by(
-        org, unit_id=unit_id, request_type=request_type, host_id=host_id, maker_person_id=maker, member_id=member_id
+        org, unit_id=unit_id, request_type=request_type, host_id=host_id, maker_person_id=maker, member_ids=(member_id,)
     )
     assert skipped == (stopped is not None)

@@ -404,10 +404,6 @@ RULES = {
         message, decided_at, maker_person_id FROM decision""": "decision_delegator_is_another",
     """INSERT INTO decision SELECT org_id, request_id, 2, 'E-x', maker_person_id, user_id, user_name, verdict,
         message, decided_at, 'E-x' FROM decision""": "decision_delegator_is_another",
-    """WITH one AS (INSERT INTO decision SELECT org_id, request_id, 2, 'E-x', maker_person_id, user_id, user_name,
-        verdict, message, decided_at, 'E-y' FROM decision)
-        INSERT INTO decision SELECT org_id, request_id, 3, 'E-z', maker_person_id, user_id, user_name, verdict,
-        message, decided_at, 'E-y' FROM decision""": "decision_right_used_once",
     """INSERT INTO decision SELECT org_id, request_id, 2, 'E-x', maker_person_id, user_id, user_name, 'approved',
         message, decided_at, NULL, NULL, true FROM decision""": "decision_sent_back_is_rejected",
     """INSERT INTO delegation SELECT 51250, gen_random_uuid(), 'E-maker', 'E-maker', NULL, NULL, NULL, now(),

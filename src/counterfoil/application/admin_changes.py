@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from counterfoil.application import administration, ids, organisation_files
+from counterfoil.application import administration, delegations, ids, organisation_files
 from counterfoil.application.administration import CannotApply, PasswordSources
 from counterfoil.application.keys import Keyring
 from counterfoil.application.requests import Stale, is_current
@@ -182,6 +182,7 @@ async def _append_decided(
         }
         why = {"request": str(change.request_id)}
         applied = administration.events(organisation.org_id, difference, now, why, who)
+        applied += [delegations.taken_back(organisation, each, why, now) for each in result.taken_back]
         await stored.append_events(tx, organisation.org_id, applied)
     await _append(
         tx, organisation, change, change.state, command.decision_id, command.salt, now, facts, personal

@@ -26,7 +26,7 @@ from counterfoil.domain.intouch_answers import Executed
 from counterfoil.domain.look_ups import Absent, Found, NoVerdict
 from counterfoil.domain.organisations import Host, Organisation
 from counterfoil.domain.refusals import Refusal
-from counterfoil.domain.requests import Request, State
+from counterfoil.domain.requests import Request, State, members_in
 from counterfoil.domain.seals import make_event
 from counterfoil.storage import attempts, organisations, restores
 from counterfoil.storage.changes import Changes, write
@@ -156,7 +156,7 @@ def _is_frozen(organisation: Organisation, request: Request) -> bool:
             request_type=request.request_type,
             host_id=request.host_id,
             maker_person_id=request.maker_person_id,
-            member_id=request.member_id,
+            member_ids=(request.member_id, *members_in(request)),
         )
         is not None
     )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from counterfoil.application import ids
 from counterfoil.application.requests import Stale, add_refused, is_current
 from counterfoil.domain import delegations as rules
 from counterfoil.domain.delegations import Delegate, EndDelegation
 from counterfoil.domain.organisations import Delegation, Organisation
 from counterfoil.domain.payloads import points_text
 from counterfoil.domain.refusals import NotPermitted, Refusal
-from counterfoil.domain.seals import make_event
+from counterfoil.domain.seals import Event, make_event
 from counterfoil.storage import delegations
 from counterfoil.storage.changes import Changes, write
 from counterfoil.storage.database import Tx
@@ -81,16 +82,6 @@ def _add(
         ))  # fmt: skip
     else:
         changes.ended_delegations.append((result.delegation_id, result.ended_at))
-    facts: dict[str, Any] = {
-        "from": result.valid_from.isoformat(),
-        **actor.origin,
-        "org": organisation.org_id,
-        "points_max": None if result.points_max is None else points_text(result.points_max),
-        "type": result.request_type,
-        "unit": result.unit_id,
-        "until": result.valid_until.isoformat(),
-        "version": organisation.version + 1,
-    }
     changes.add_event(
         make_event(
             delegation_id,
@@ -98,7 +89,26 @@ def _add(
             "delegated" if isinstance(command, Delegate) else "delegation_ended",
             now,
             command.salt,
-            facts,
+            {**_facts(organisation, result), **actor.origin},
             {"delegator": f"{actor.person_id} {actor.user_name}", "delegate": result.delegate_id},
         )
     )
+
+
+def _facts(organisation: Organisation, lent: Delegation) -> dict[str, Any]:
+    return {
+        "from": lent.valid_from.isoformat(),
+        "org": organisation.org_id,
+        "points_max": None if lent.points_max is None else points_text(lent.points_max),
+        "type": lent.request_type,
+        "unit": lent.unit_id,
+        "until": lent.valid_until.isoformat(),
+        "version": organisation.version + 1,
+    }
+
+
+def taken_back(organisation: Organisation, lent: Delegation, why: Mapping[str, str], now: datetime) -> Event:
+    """The audit line of a delegation that ends as its delegator is suspended."""
+    people = {"delegator": lent.delegator_id, "delegate": lent.delegate_id}
+    facts = {**_facts(organisation, lent), **why}
+    return make_event(lent.delegation_id, ids.uuid7(), "delegation_ended", now, ids.salt(), facts, people)

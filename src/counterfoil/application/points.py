@@ -110,5 +110,5 @@ def _frozen(organisation: Organisation, command: Redeem, account: MemberAccount 
         request_type="POINTS-REDEMPTION",
         host_id=None,
         maker_person_id=command.actor.person_id,
-        member_id=None if account is None else account.member_id,
+        member_ids=() if account is None else (account.member_id,),
     )

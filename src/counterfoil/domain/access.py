@@ -227,7 +227,7 @@ def has_right(
     person = organisation.people.get(person_id)
     if person is None or not person.active:
         return False
-    if access_right in (Right.CHECK, Right.SETTLE) and why_not_check(organisation, person, now) is not None:
+    if access_right in (Right.CHECK, Right.SETTLE) and not organisation.may_have_a_voice(person_id, now):
         return False
     places = organisation.above(unit_id)
     return any(
@@ -268,6 +268,12 @@ def why_no_voice(actor: Actor, now: datetime) -> NotPermitted | None:
     )
 
 
+def why_may_not_speak(organisation: Organisation, actor: Actor, now: datetime) -> NotPermitted | None:
+    """What keeps a person who has signed in from deciding, lending or lifting anything now; None where nothing does."""
+    person = organisation.people.get(actor.person_id or "")
+    return why_no_voice(actor, now) or (suspension(person, now) if person else None)
+
+
 def holders(
     organisation: Organisation,
     person_id: str,
@@ -288,11 +294,11 @@ def holders(
             organisation, person, Right.CHECK, unit_id=unit_id, request_type=request_type, points=points, now=now
         )
 
-    if person_id in barred:
+    if person_id in barred or not organisation.may_have_a_voice(person_id, now):
         return ()
     found = [person_id] if may_check(person_id) else []
     lent = organisation.delegations_to.get(person_id, ())
-    if lent and person_id in organisation.people_with_user:
+    if lent:
         places = organisation.above(unit_id)
         found.extend(
             each.delegator_id

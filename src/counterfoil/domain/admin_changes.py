@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from counterfoil.domain import caller_entries, dual_control, member_entries, organisation_files
+from counterfoil.domain import caller_entries, delegations, dual_control, member_entries, organisation_files
 from counterfoil.domain.access import Actor, Grant, OrgUnit
 from counterfoil.domain.callers import AccessGroup, TrustedIssuer
 from counterfoil.domain.member_entries import MemberChange
@@ -28,6 +28,7 @@ from counterfoil.domain.organisation_files import (
 )
 from counterfoil.domain.organisations import (
     Credential,
+    Delegation,
     Group,
     Host,
     Organisation,
@@ -115,6 +116,7 @@ class DecidedChange:
     difference: Difference | None = None
     suspended: tuple[str, ...] = ()
     issuers: tuple[str, ...] = ()
+    taken_back: tuple[Delegation, ...] = ()  # all that the suspended have lent: nobody decides for them meanwhile
 
 
 def settings_of(organisation: Organisation) -> OrganisationSettings:
@@ -189,12 +191,14 @@ def decide(
     refused = why_not_apply(organisation, current, change, actor.person_id or "", now)
     if refused is not None or change.difference is None:
         return refused or ChangedSinceShown(_UNREADABLE)
+    suspended = suspended_by(organisation, change.difference)
     return DecidedChange(
         ended,
         decision,
         restamped(change.difference, organisation.version + 1),
-        suspended_by(organisation, change.difference),
+        suspended,
         tuple(issuer.after.issuer for issuer in change.difference.issuers if issuer.after),
+        delegations.ended_with(organisation, suspended, now),
     )
 
 

@@ -26,7 +26,7 @@ from counterfoil.domain.payload_types import Asked
 from counterfoil.domain.payloads import Redemption, points_text
 from counterfoil.domain.points import Hold, MemberAccount
 from counterfoil.domain.refusals import CapReached, ChangedSinceShown, Refusal
-from counterfoil.domain.requests import Decide, Decided, Decision, NeedsTillCheck, Request, State, Submit
+from counterfoil.domain.requests import Decide, Decided, Decision, NeedsTillCheck, Request, State, Submit, members_in
 from counterfoil.domain.rulings import CapUse, Tally
 
 
@@ -68,11 +68,12 @@ def decide(
     if refused is not None:
         return refused
     holder, is_last = found
-    is_repeated = voices.has_spoken(request, command.actor)
-    uses = () if is_repeated else _pair_uses(request, command.actor.user_name, tallies or {})
+    is_repeated = holder is None
+    counted = voices.has_spoken(request, command.actor)  # also where that voice has lapsed: the points are the same
+    uses = () if counted else _pair_uses(request, command.actor.user_name, tallies or {})
     if isinstance(uses, Refusal):
         return uses
-    decision = _voice(command, holder, now)
+    decision = _voice(command, holder or command.actor.person_id or "", now)
     given = request.decisions if is_repeated else (*request.decisions, decision)
     if not is_last:
         return Decided(replace(request, decisions=given, version=request.version + 1), decision, account, uses=uses)
@@ -92,7 +93,7 @@ def _frozen(organisation: Organisation, request: Request, account: MemberAccount
         request_type=request.request_type,
         host_id=request.host_id,
         maker_person_id=request.maker_person_id,
-        member_id=request.member_id if account is None else account.member_id,
+        member_ids=(request.member_id if account is None else account.member_id, *members_in(request)),
     )
 
 

@@ -6,12 +6,13 @@ only lent cannot be lent on. A voice given for somebody uses up both people for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from counterfoil.domain import access
 from counterfoil.domain.access import Actor, Right
 from counterfoil.domain.organisations import Delegation, Organisation
 from counterfoil.domain.payload_types import TYPES
@@ -51,6 +52,9 @@ def delegate(organisation: Organisation, command: Delegate, earlier: int, now: d
     actor = command.actor
     if not actor.has_user or actor.person_id is None:
         return NotPermitted("a delegation needs a person: send the delegator's user token in X-CAP-UI-AUTH-TOKEN")
+    refused = access.why_may_not_speak(organisation, actor, now)
+    if refused is not None:
+        return refused
     grants = organisation.grants_of_person.get(actor.person_id, ())
     if not any(grant.access_right is Right.CHECK for grant in grants):
         return NotPermitted(f"{actor.user_name} has no grant of {Right.CHECK}, so there is no right to delegate")
@@ -89,6 +93,15 @@ def end(found: Delegation | None, command: EndDelegation, now: datetime) -> Dele
     if found.ended_at is not None or found.valid_until <= now:
         return AlreadyCompleted("the delegation is over already")
     return replace(found, ended_at=now)
+
+
+def ended_with(organisation: Organisation, delegators: Collection[str], now: datetime) -> tuple[Delegation, ...]:
+    """All that these people have lent and that is not over, ended now."""
+    return tuple(
+        replace(each, ended_at=now)
+        for each in organisation.delegations
+        if each.delegator_id in delegators and each.ended_at is None and each.valid_until > now
+    )
 
 
 def used_up(voices: Iterable[tuple[str, str | None]]) -> frozenset[str]:

@@ -17,13 +17,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A request as far as it matters who may decide it. `barred` are the maker and whoever is concerned."""
+    """A request as far as it matters who may decide it. `barred` are the maker and whoever is concerned.
+
+    `maker_stores` are those of the maker, where a need asks for others. `maker_is_member`: the maker has turned out to
+    be concerned, so that nobody may approve it any more.
+    """
 
     unit_id: int
     request_type: str
     points: int | None
     barred: frozenset[str]
     now: datetime
+    maker_stores: frozenset[int] = frozenset()
+    maker_is_member: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +72,15 @@ def assigned(
     organisation: Organisation, needs: Sequence[Need], voices: Sequence[Voice], case: Case
 ) -> list[Voice | None]:
     """Which voice counts for which place; a voice whose owner is not entitled any more counts for none."""
-    options = {need: [voice for voice in voices if can_fill(organisation, voice.holder_id, need, case)
-                      and (voice.person_id == voice.holder_id or _may_stand_in(organisation, voice, need, case))]
-               for need in set(needs)}  # fmt: skip
+    options = {need: [each for each in voices if fits(organisation, each, need, case)] for need in set(needs)}
     return assign([options[need] for need in places_of(needs)])
+
+
+def fits(organisation: Organisation, voice: Voice, need: Need, case: Case) -> bool:
+    """Whether this voice is one that this need asks for, now."""
+    return can_fill(organisation, voice.holder_id, need, case) and (
+        voice.person_id == voice.holder_id or _may_stand_in(organisation, voice, need, case)
+    )
 
 
 def open_needs(needs: Sequence[Need], filled: Sequence[Voice | None]) -> list[Need]:
@@ -80,9 +91,7 @@ def open_needs(needs: Sequence[Need], filled: Sequence[Voice | None]) -> list[Ne
 
 def can_fill(organisation: Organisation, person_id: str, need: Need, case: Case) -> bool:
     """Whether the person may give the voice that this need asks for, now."""
-    if person_id in case.barred or not organisation.is_active(person_id):
-        return False
-    if not organisation.may_have_a_voice(person_id, case.now):
+    if person_id in case.barred or not organisation.may_have_a_voice(person_id, case.now):
         return False
     places = organisation.above(case.unit_id)
     return any(
@@ -104,7 +113,7 @@ def _may_stand_in(organisation: Organisation, voice: Voice, need: Need, case: Ca
     """Whether who uses a lent right is fit for it themselves: no right makes a stranger of one of the very store."""
     return (
         voice.person_id not in case.barred
-        and organisation.is_active(voice.person_id)
+        and organisation.may_have_a_voice(voice.person_id, case.now)
         and not (need.other_store and _is_of_store(organisation, voice.person_id, case))
     )
 
@@ -126,16 +135,35 @@ def store_of(organisation: Organisation, unit_id: int) -> int | None:
     return unit.store_id if unit.kind.value == "till" else unit.unit_id if unit.kind.value == "store" else None
 
 
-def _is_of_store(organisation: Organisation, person_id: str, case: Case) -> bool:
-    """Whoever holds any grant at the very store or at one of its tills is of that store."""
-    store = store_of(organisation, case.unit_id)
-    return store is not None and any(
-        grant.unit_id is not None
-        and store_of(organisation, grant.unit_id) == store
-        and (grant.valid_from is None or grant.valid_from <= case.now)
-        and (grant.valid_until is None or case.now < grant.valid_until)
-        for grant in organisation.grants_of_person.get(person_id, ())
+def maker_stores(organisation: Organisation, needs: Iterable[Need], maker: str, now: datetime) -> frozenset[int]:
+    """The stores that the maker makes requests for, where a need is about another store: the maker chooses the unit."""
+    if not any(need.other_store for need in needs):
+        return frozenset()
+    return _stores(
+        organisation,
+        (
+            grant
+            for grant in organisation.grants_of_person.get(maker, ())
+            if grant.access_right.value == "CanMakeRequest" and grant.is_valid(now)
+        ),
     )
+
+
+def _stores(organisation: Organisation, grants: Iterable[Grant]) -> frozenset[int]:
+    """The stores that grants are given at, or at a till of; a zone or concept is none."""
+    found = (store_of(organisation, grant.unit_id) for grant in grants if grant.unit_id is not None)
+    return frozenset(store for store in found if store is not None)
+
+
+def _near(organisation: Organisation, case: Case) -> frozenset[int | None]:
+    """The stores that are no other store: the request's own, and those of its maker."""
+    return case.maker_stores | {store_of(organisation, case.unit_id)}
+
+
+def _is_of_store(organisation: Organisation, person_id: str, case: Case) -> bool:
+    """Whoever holds any grant at such a store or at one of its tills is of that store."""
+    held = (grant for grant in organisation.grants_of_person.get(person_id, ()) if grant.is_valid(case.now))
+    return not _near(organisation, case).isdisjoint(_stores(organisation, held))
 
 
 def eligible(organisation: Organisation, need: Need, case: Case) -> list[str]:
@@ -165,7 +193,7 @@ def can_be_met(organisation: Organisation, needs: tuple[Need, ...], case: Case) 
     """
     if not needs or any(need.count < 1 for need in needs):
         return False
-    key = (case.unit_id, case.request_type, needs)
+    key = (case.unit_id, case.request_type, needs, case.maker_stores)
     known = organisation.indispensable.get(key, _UNKNOWN)
     if known is _UNKNOWN:
         known = organisation.indispensable[key] = _indispensable(organisation, needs, case)
@@ -197,7 +225,7 @@ def _unconditional(organisation: Organisation, need: Need, case: Case) -> list[s
 
     A grant at the store that begins or ends may turn somebody into one of that store: such people do not count.
     """
-    places = organisation.above(case.unit_id)
+    places, near = organisation.above(case.unit_id), _near(organisation, case)
     found = []
     for person_id in candidates(organisation, case.unit_id):
         if person_id in organisation.administrator_grants or organisation.people[person_id].suspended_until is not None:
@@ -211,11 +239,8 @@ def _unconditional(organisation: Organisation, need: Need, case: Case) -> list[s
             and (need.level is None or _reaches(organisation, grant, need.level))
             for grant in organisation.check_grants_of.get(person_id, ())
         )
-        store = store_of(organisation, case.unit_id) if need.other_store else None
-        of_store = store is not None and any(
-            grant.unit_id is not None and store_of(organisation, grant.unit_id) == store
-            for grant in organisation.grants_of_person.get(person_id, ())
-        )
+        grants = organisation.grants_of_person.get(person_id, ())
+        of_store = need.other_store and not near.isdisjoint(_stores(organisation, grants))
         if held and not of_store and (need.group is None or need.group in organisation.groups_of.get(person_id, ())):
             found.append(person_id)
     return found

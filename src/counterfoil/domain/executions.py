@@ -198,7 +198,7 @@ def settle_attempt(
         return Moved(_end(request, executed, now))
     if verdict is Verdict.FAILED and executed is not None:
         if judgement.unauthorized and host is not None and host.credential_sealed:
-            return _stuck(request, "credential", "the host refuses the entry's own credential: correct it, submit again")
+            return _stuck(request, "credential", "the entry's own credential is refused: correct it, and submit again")
         return Moved(_end(request, executed, now))
     if verdict is Verdict.RETRY:
         wait = next_attempt_after(number, judgement, jitter=jitter, first_seconds=pace.retry_seconds)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from counterfoil.domain.access import Grant, Right, has_right, units_above
-from counterfoil.domain.eligibility import Case, can_be_met, candidates
+from counterfoil.domain.eligibility import Case, can_be_met, candidates, maker_stores
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payload_types import TYPES
 from counterfoil.domain.payloads import points_text
@@ -169,7 +169,8 @@ def _without_checker(
                 continue
             if rule.when.units and not set(rule.when.units) & organisation.above(unit_id):
                 continue
-            case = Case(unit_id, kind, points, frozenset({person_id}), at)
+            stores = maker_stores(organisation, rule.needs, person_id, at)
+            case = Case(unit_id, kind, points, frozenset({person_id}), at, stores)
             if not can_be_met(organisation, rule.needs, case):
                 able = [each for each in candidates(organisation, unit_id) if each != person_id]
                 told = f"it needs {describe_needs(rule.needs)}; others with a right to decide there: "

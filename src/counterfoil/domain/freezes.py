@@ -5,12 +5,14 @@ Rejecting and withdrawing stay possible, and so does everything that only reads.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+from counterfoil.domain import access
 from counterfoil.domain.access import Actor, Right
 from counterfoil.domain.organisations import Freeze, Organisation
 from counterfoil.domain.payload_types import TYPES
@@ -92,7 +94,7 @@ def stopped_by(
     request_type: str,
     host_id: str | None,
     maker_person_id: str | None,
-    member_id: int | None,
+    member_ids: Iterable[int | None],
 ) -> Frozen | None:
     """The refusal of a submission, an approval or an execution while a freeze covers it; None when none does."""
     if not organisation.freezes:
@@ -103,7 +105,7 @@ def stopped_by(
         (Scope.TYPE, request_type),
         (Scope.HOST, host_id),
         (Scope.MAKER, maker_person_id),
-        (Scope.MEMBER, str(member_id)),
+        *((Scope.MEMBER, str(member)) for member in member_ids),
         *((Scope.UNIT, str(place)) for place in places),
     }
     for freeze in organisation.freezes:
@@ -129,7 +131,8 @@ def _what(freeze: Freeze) -> str:
 def may_freeze(organisation: Organisation, actor: Actor, scope: str, target: str, now: datetime) -> Refusal | None:
     """Whether the actor may freeze this, or have a part in lifting it; None when they may.
 
-    A unit needs the right at that unit or above it, everything else in the whole organisation.
+    A unit needs the right at that unit or above it, everything else in the whole organisation. Also with a sign-in
+    or an issuer that was changed lately: to stop is always safe, so only lifting asks for more.
     """
     if not actor.has_user or actor.person_id is None:
         return NotPermitted("a freeze needs a person: send a user token in X-CAP-UI-AUTH-TOKEN")
@@ -206,12 +209,13 @@ def _is_number(text: str) -> bool:
 def lift(organisation: Organisation, freeze: Freeze | None, command: LiftFreeze, now: datetime) -> Freeze | Refusal:
     """The first person with the right proposes, a second one lifts; the same person twice changes nothing.
 
-    A proposal counts only while its owner is active and still has the right.
+    A proposal counts only while its owner may speak and still has the right.
     """
     if freeze is None:
         return RequestNotFound("no freeze of this organisation has that id", "freezeId")
     actor = command.actor
     refused = may_freeze(organisation, actor, freeze.scope, freeze.target, now)
+    refused = refused or access.why_may_not_speak(organisation, actor, now)
     if refused is not None:
         return refused
     if freeze.lifted_at is not None:
@@ -219,6 +223,14 @@ def lift(organisation: Organisation, freeze: Freeze | None, command: LiftFreeze,
     person_id, proposer = actor.person_id or "", freeze.lift_proposed_by
     if proposer == person_id:
         return NotPermitted(f"you have proposed to lift this freeze: another person with {Right.FREEZE} must lift it")
-    if proposer is None or not _entitled(organisation, proposer, freeze.scope, freeze.target, now):
+    if proposer is None or not _still_proposes(organisation, proposer, freeze, now):
         return replace(freeze, lift_proposed_by=person_id, lift_proposed_name=actor.user_name, lift_proposed_at=now)
     return replace(freeze, lifted_by=person_id, lifted_name=actor.user_name, lifted_at=now)
+
+
+def _still_proposes(organisation: Organisation, proposer: str, freeze: Freeze, now: datetime) -> bool:
+    return (
+        proposer in organisation.people_with_user
+        and access.suspension(organisation.people[proposer], now) is None
+        and _entitled(organisation, proposer, freeze.scope, freeze.target, now)
+    )

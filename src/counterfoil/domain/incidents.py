@@ -21,7 +21,7 @@ from counterfoil.domain.refusals import (
     SelfApproval,
     SelfInterest,
 )
-from counterfoil.domain.requests import Request, concerned
+from counterfoil.domain.requests import Request, concerned_in
 
 EXECUTED, NOT_EXECUTED = "executed", "not_executed"
 TEXT_MAX: Final = 4000
@@ -112,7 +112,7 @@ def settle(
         for each in (*incident.voices, voice)
         if each.settled_as == voice.settled_as and _is_entitled(organisation, each.person_id, request, now)
     ]
-    if len(agreeing) < organisation.incident_quorum:
+    if len(agreeing) < organisation.settling_quorum:
         return Settled(voice, None)
     return Settled(voice, end_by_people(request, succeeded=voice.settled_as == EXECUTED, now=now))
 
@@ -156,4 +156,4 @@ def _is_entitled(organisation: Organisation, person_id: str, request: Request, n
 
 
 def _concerned(organisation: Organisation, request: Request) -> frozenset[str]:
-    return concerned(organisation, None, request.identifier_kind, request.identifier_value, request.member_id)
+    return concerned_in(organisation, request, None)

@@ -228,7 +228,7 @@ class Organisation:
     approves_by_itself: bool = field(init=False)
     zone: ZoneInfo = field(init=False)
     people_of_member: Mapping[object, frozenset[str]] = field(init=False)
-    indispensable: dict[tuple[int, str, tuple[Need, ...]], frozenset[str] | None] = field(
+    indispensable: dict[tuple[int, str, tuple[Need, ...], frozenset[int]], frozenset[str] | None] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
     people_with_user: frozenset[str] = field(init=False)
@@ -241,11 +241,16 @@ class Organisation:
         return any(grant.is_valid(now) for grant in self.administrator_grants.get(person_id, ()))
 
     def may_have_a_voice(self, person_id: str, now: datetime) -> bool:
-        """Whether dual control lets the person decide requests: no administrator, and not suspended."""
-        person = self.people.get(person_id)
-        if person is None or (self.control == "dual" and self.is_administrator(person_id, now)):
+        """Whether the person may decide requests at all: can sign in, is not suspended, no administrator under dual."""
+        if person_id not in self.people_with_user or (self.control == "dual" and self.is_administrator(person_id, now)):
             return False
-        return person.suspended_until is None or now >= person.suspended_until
+        until = self.people[person_id].suspended_until
+        return until is None or now >= until
+
+    @property
+    def settling_quorum(self) -> int:
+        """How many people must say the same of an incident: under dual control nobody settles one alone."""
+        return max(2, self.incident_quorum) if self.control == "dual" else self.incident_quorum
 
     def host(self, host_id: str) -> Host | None:
         """The entry of the host table with this id."""

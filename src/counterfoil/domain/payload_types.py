@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
@@ -63,12 +63,13 @@ class Goodwill:
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """A badge to be earned by a member, or issued to several."""
+    """A badge to be earned by a member, or issued to several: then these are in `members`."""
 
     identifier_kind: str
     identifier_value: str
     external_reference: str
     badge_meta_id: str
+    members: tuple[int, ...] = ()
     points: None = None
 
 
@@ -134,6 +135,11 @@ def read_stored(kind: str, payload: bytes) -> Asked:
     return TYPES[kind].read(json.loads(payload, parse_float=Decimal))[0]
 
 
+def members_of(asked: Asked) -> tuple[int, ...]:
+    """The members that a request for several is about; none where it names one member, as most do."""
+    return asked.members if isinstance(asked, Badge) else ()
+
+
 # ------------------------------------------------------------ one reader for each type
 
 
@@ -176,8 +182,9 @@ def _issue_badge(call: Content) -> tuple[Asked, Content]:
     if not customers:
         raise InvalidPayload(f"{_BODY}.customers must hold at least one customer", f"{_BODY}.customers")
     found = {_id_of(each, f"{_BODY}.customers[{number}]") for number, each in enumerate(customers)}
-    only = str(found.pop()) if len(found) == 1 else ""
-    asked = _badge(call, MEMBER_ID if only else "", only)
+    one = len(found) == 1
+    asked = _badge(call, MEMBER_ID if one else "", str(min(found)) if one else "")
+    asked = asked if one else replace(asked, members=tuple(sorted(found)))
     return asked, _with_text_request_id({**call, "body": {**body, "customers": customers}})
 
 

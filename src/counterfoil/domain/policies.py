@@ -25,8 +25,8 @@ class Level(StrEnum):
 class Need:
     """So many different people who hold CanCheckRequest there, perhaps of one group, or by a grant of one level.
 
-    `other_store`: they hold no grant at the very store of the request or at its tills. `step`: needs of one step are
-    open at the same time, those of the next one when all of it are met.
+    `other_store`: they hold no grant at the request's store, at one of its maker's, or at their tills. `step`: needs of
+    one step are open at the same time, those of the next one when all of it are met.
     """
 
     count: int = 1

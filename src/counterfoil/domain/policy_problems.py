@@ -62,7 +62,7 @@ def prospect(file: OrganisationFile, current: Current) -> Organisation:
 
 
 def _members(organisation: Organisation, group: Group) -> int:
-    return sum(organisation.is_active(person_id) for person_id in group.people)
+    return len(organisation.people_with_user.intersection(group.people))
 
 
 def _mentions(section: PolicyFile, after: Organisation) -> Iterator[Problem]:

@@ -26,6 +26,7 @@ class Reach:
     everywhere: int = NOWHERE
     units: Mapping[int, int] = field(default_factory=dict)
     types: frozenset[str] | None = None  # None: all
+    is_lent: bool = False  # whether others lend the person anything, who may then speak anew when a voice has lapsed
 
 
 def reach(organisation: Organisation, person_id: str | None, now: datetime) -> Reach:
@@ -46,7 +47,12 @@ def reach(organisation: Organisation, person_id: str | None, now: datetime) -> R
             if units.get(unit_id, NOWHERE) < points_max:
                 units[unit_id] = points_max
     known = frozenset(each for each in types if each is not None)
-    return Reach(everywhere, {} if everywhere == UNLIMITED else units, None if None in types else known)
+    return Reach(
+        everywhere,
+        {} if everywhere == UNLIMITED else units,
+        None if None in types else known,
+        bool(organisation.delegations_to.get(person_id or "")),
+    )
 
 
 def readable_units(organisation: Organisation, actor: Actor, now: datetime) -> frozenset[int] | None:

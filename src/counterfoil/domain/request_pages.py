@@ -53,8 +53,9 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """The audit trail of one request, and where it was made; None where only a refused attempt has the id."""
+    """The audit trail of one request, its type and where it was made; None where only a refused attempt has the id."""
 
     organisation_version: int
+    request_type: str | None
     unit_id: int | None
     events: Sequence[Event]

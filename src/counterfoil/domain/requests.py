@@ -6,7 +6,7 @@ reads a clock: `now` is the database's, read after the locks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -16,7 +16,7 @@ from uuid import UUID
 from counterfoil.domain.access import Actor, Place
 from counterfoil.domain.intouch_answers import Executed, Outcome
 from counterfoil.domain.organisations import Organisation
-from counterfoil.domain.payload_types import Asked
+from counterfoil.domain.payload_types import ISSUE_BADGE, Asked, members_of, read_stored
 from counterfoil.domain.points import FOREVER, Hold, Journal, MemberAccount
 from counterfoil.domain.policies import ONE_APPROVAL, Requirement
 from counterfoil.domain.rulings import CapUse
@@ -227,14 +227,27 @@ class NeedsTillCheck:
     """The stored till credential must be verified again before this approval can be executed."""
 
 
+def members_in(request: Request) -> tuple[int, ...]:
+    """The members of a request for several; only such a one is read for it."""
+    if request.request_type != ISSUE_BADGE or request.identifier_kind:
+        return ()
+    return members_of(read_stored(request.request_type, request.payload))
+
+
+def concerned_in(organisation: Organisation, request: Request, account: MemberAccount | None) -> frozenset[str]:
+    """The people who are a member of the request themselves, by all that is known now."""
+    members = (request.member_id, *members_in(request))
+    return concerned(organisation, account, request.identifier_kind, request.identifier_value, members)
+
+
 def concerned(
-    organisation: Organisation, account: MemberAccount | None, kind: str, value: str, member_id: int | None = None
+    organisation: Organisation, account: MemberAccount | None, kind: str, value: str, members: Iterable[int | None] = ()
 ) -> frozenset[str]:
     """The people who are the member themselves: they neither make nor decide."""
     people = organisation.people_of_member
     if not people:
         return frozenset()
-    keys: list[object] = [(kind, value), member_id]
+    keys: list[object] = [(kind, value), *members]
     if account is not None:
         keys += [
             account.member_id,

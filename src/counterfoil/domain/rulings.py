@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from counterfoil.domain import access
 from counterfoil.domain.access import Actor, Place
 from counterfoil.domain.conditions import Facts, asks_for_time, minute_of_week
-from counterfoil.domain.eligibility import Case
+from counterfoil.domain.eligibility import Case, maker_stores
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payloads import points_text
 from counterfoil.domain.policies import Cap, CapSubject, Need, PairCap, Requirement, Rule, auto_counters
@@ -128,9 +128,11 @@ def may_submit(
     auto = None if caps.needs or not may_be_automatic else _automatic(rule, points, tallies or {})
     needs = (*rule.needs, *caps.needs) if caps.needs else rule.needs
     if auto is None:
-        refused = access.nobody_can_check(
-            organisation, needs, Case(place.unit_id, request_type, asked_points, concerned | {maker}, now)
-        )
+        case = Case(
+            place.unit_id, request_type, asked_points, concerned | {maker}, now,
+            maker_stores(organisation, needs, maker, now),
+        )  # fmt: skip
+        refused = access.nobody_can_check(organisation, needs, case)
         if refused is not None:
             return refused
     return Ruling(

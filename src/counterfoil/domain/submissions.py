@@ -11,7 +11,7 @@ from uuid import UUID
 
 from counterfoil.domain import freezes, ledger_executions, points, rulings
 from counterfoil.domain.organisations import Organisation
-from counterfoil.domain.payload_types import MEMBER_ID, ON_THE_LEDGER
+from counterfoil.domain.payload_types import MEMBER_ID, ON_THE_LEDGER, members_of
 from counterfoil.domain.payloads import TASK, Redemption, points_text
 from counterfoil.domain.points import FOREVER, MemberAccount
 from counterfoil.domain.refusals import InvalidPayload, Refusal
@@ -37,13 +37,14 @@ def submit(
     """
     asked, is_external = command.asked, organisation.is_external(command.host_id)
     member_id = _member_id(command, account, is_external=is_external)
+    members = (member_id, *members_of(asked))
     refused: Refusal | None = freezes.stopped_by(
         organisation,
         unit_id=command.place.unit_id,
         request_type=command.request_type,
         host_id=command.host_id,
         maker_person_id=command.actor.person_id,
-        member_id=member_id,
+        member_ids=members,
     )
     if not is_external:
         refused = refused or ledger_executions.above_cap(organisation.programme, command.request_type, asked.points)
@@ -51,7 +52,7 @@ def submit(
     flags = list(_flags(organisation, command, account, change, duplicate_of))
     ruling = rulings.may_submit(
         organisation, command.actor, command.place, command.request_type, asked.points, now,
-        concerned=concerned(organisation, account, asked.identifier_kind, asked.identifier_value),
+        concerned=concerned(organisation, account, asked.identifier_kind, asked.identifier_value, members),
         tallies=tallies, may_be_automatic=may_be_automatic and not flags,
     )  # fmt: skip
     if isinstance(ruling, Refusal):

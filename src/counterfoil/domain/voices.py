@@ -20,9 +20,10 @@ from counterfoil.domain.refusals import (
     NotPermitted,
     Refusal,
     RequestNotFound,
+    SelfInterest,
     WrongRequest,
 )
-from counterfoil.domain.requests import Decide, Decision, Request, concerned
+from counterfoil.domain.requests import Decide, Decision, Request, concerned_in
 
 MESSAGE = "payload.AdminTask-Payload.actionMessage"
 
@@ -39,8 +40,12 @@ def standing(organisation: Organisation, request: Request, actor: Actor, now: da
 
 def case_of(organisation: Organisation, request: Request, account: MemberAccount | None, now: datetime) -> Case:
     """The request as far as it matters who may decide it."""
-    barred = concerned(organisation, account, request.identifier_kind, request.identifier_value, request.member_id)
-    return Case(request.unit_id, request.request_type, request.points, barred | {request.maker_person_id}, now)
+    maker = request.maker_person_id
+    barred = concerned_in(organisation, request, account)
+    stores = eligibility.maker_stores(organisation, request.requirement.needs, maker, now)
+    return Case(
+        request.unit_id, request.request_type, request.points, barred | {maker}, now, stores, maker in barred
+    )  # fmt: skip
 
 
 def _not_entitled(organisation: Organisation, request: Request, actor: Actor, case: Case) -> Refusal | None:
@@ -101,18 +106,19 @@ def _check_reason(organisation: Organisation, request_type: str, command: Decide
 
 
 def has_spoken(request: Request, actor: Actor) -> bool:
-    """Whether this person gave a voice before."""
+    """Whether this person gave a voice before, whether or not it still counts."""
     return any(each.person_id == actor.person_id for each in request.decisions)
 
 
 def holders(
     organisation: Organisation, request: Request, actor: Actor, wanted: str | None, case: Case
 ) -> tuple[str, ...] | Refusal:
-    """Whose right this voice could use up. Whoever has given a voice, or had one given for them, has none left."""
+    """Whose right this voice could use up. Of a voice that counts, both people have none left; of a lapsed one not."""
     person_id = actor.person_id or ""
-    used = delegations.used_up((each.person_id, each.on_behalf_of) for each in request.decisions)
+    given_before = [each for each in request.decisions if counts(organisation, request, each, case)]
+    used = delegations.used_up((each.person_id, each.on_behalf_of) for each in given_before)
     if person_id in used:
-        given = next(each for each in request.decisions if person_id in (each.person_id, each.on_behalf_of))
+        given = next(each for each in given_before if person_id in (each.person_id, each.on_behalf_of))
         who = "you have" if given.person_id == person_id else f"on your behalf {given.user_name} has"
         return AlreadyVoted(f"{who} already decided this request: it waits for another checker", "requestId")
     found = _holders(organisation, request, person_id, case)
@@ -138,16 +144,19 @@ def _holders(organisation: Organisation, request: Request, person_id: str, case:
 
 def spoken(
     organisation: Organisation, request: Request, actor: Actor, wanted: str | None, case: Case
-) -> tuple[str, bool] | Refusal:
+) -> tuple[str | None, bool] | Refusal:
     """With whose right the actor approves, and whether that is the last voice that is needed; or why it is of no use.
 
-    Voices that had lapsed may count again: then anybody who has given one may say so, and that completes it.
+    Voices that had lapsed may count again: then anybody who has given one of them may say so, and that completes it
+    without a further voice (None).
     """
+    if case.maker_is_member:
+        return SelfInterest("the maker is the member concerned, so nobody can approve this request: reject it")
     needs = request.requirement.needs
     earlier = counted(organisation, request, request.decisions, case)
     before = eligibility.assigned(organisation, needs, earlier, case)
-    if has_spoken(request, actor) and None not in before:
-        return actor.person_id or "", True
+    if None not in before and any(each.person_id == actor.person_id for each in earlier):
+        return None, True
     free = holders(organisation, request, actor, wanted, case)
     if isinstance(free, Refusal):
         return free
@@ -165,8 +174,19 @@ def spoken(
 
 
 def counts(organisation: Organisation, request: Request, decision: Decision, case: Case) -> bool:
-    """Whether the right that was used is still there: a lent one only as long as it is lent."""
-    return (decision.on_behalf_of or decision.person_id) in _holders(organisation, request, decision.person_id, case)
+    """Whether the right that was used is still there: a lent one only as long as it is lent.
+
+    An approval must also be one that a need asks for, and a later voice of either person has taken its place.
+    """
+    people = {decision.person_id, decision.on_behalf_of or decision.person_id}
+    later = request.decisions[request.decisions.index(decision) + 1 :]
+    if any(people & {each.person_id, each.on_behalf_of} for each in later):
+        return False
+    voice = Voice(decision.person_id, decision.on_behalf_of or decision.person_id)
+    return voice.holder_id in _holders(organisation, request, voice.person_id, case) and (
+        decision.verdict == "rejected"
+        or any(eligibility.fits(organisation, voice, need, case) for need in request.requirement.needs)
+    )
 
 
 def counted(organisation: Organisation, request: Request, decisions: Iterable[Decision], case: Case) -> list[Voice]:

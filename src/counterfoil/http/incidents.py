@@ -229,7 +229,7 @@ def _data(organisation: Organisation, incident: Incident, request: Request, evid
             Voice(each.user_name, each.settled_as, each.reason, each.evidence, _time(each.at))
             for each in incident.voices
         ],
-        voicesRequired=organisation.incident_quorum,
+        voicesRequired=organisation.settling_quorum,
         sent=Raw(request.payload),
         attempts=evidence.attempts,
         lookUps=evidence.lookUps,

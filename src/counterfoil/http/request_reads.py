@@ -14,6 +14,8 @@ from counterfoil.application import reads
 from counterfoil.application.requests import Stale
 from counterfoil.domain import payload_types
 from counterfoil.domain.access import Actor
+from counterfoil.domain.admin_changes import ADMIN_CHANGE
+from counterfoil.domain.dual_control import may_read_changes
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payloads import ID_MAX
 from counterfoil.domain.reach import may_read, readable_units
@@ -208,7 +210,12 @@ async def list_events(context: Context, call: Call) -> Answer:
         found = await reads.list_events(context.pool, organisation.org_id, request_id)
         if found is None or found.organisation_version != organisation.version:
             return Stale(found.organisation_version if found else 0)
-        if not found.events or not may_read(organisation, actor, found.unit_id, datetime.now(UTC)):
+        now = datetime.now(UTC)
+        if found.request_type == ADMIN_CHANGE:  # it says who gets which right
+            allowed = may_read_changes(organisation, actor, now) is None
+        else:
+            allowed = may_read(organisation, actor, found.unit_id, now)
+        if not found.events or not allowed:
             raise no_such_request()
         trail = [
             AuditEvent(

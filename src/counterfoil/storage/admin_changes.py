@@ -182,6 +182,9 @@ async def end(
             raise asyncpg.SerializationError(f"taken meanwhile: {taken}") from None
         if decided.suspended:
             await tx.execute(_SQL["suspend"], org_id, list(decided.suspended), now + SUSPENSION)
+        if decided.taken_back:
+            lent = [each.delegation_id for each in decided.taken_back]
+            await tx.execute(_SQL["take_back"], org_id, lent, now)
         if decided.issuers:
             await tx.execute(_SQL["hold_back_issuers"], org_id, list(decided.issuers), now + SUSPENSION)
         outcome = b'{"version":%d}' % decided.difference.version

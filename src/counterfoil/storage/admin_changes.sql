@@ -57,6 +57,10 @@ VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9)
 -- People whose sign-in was changed decide nothing until then.
 UPDATE person SET suspended_until = $3 WHERE org_id = $1 AND person_id = ANY ($2::text[])
 
+-- name: take_back
+-- What people whose sign-in was changed have lent ends with that.
+UPDATE delegation SET ended_at = $3 WHERE org_id = $1 AND delegation_id = ANY ($2::uuid[])
+
 -- name: hold_back_issuers
 -- Whoever knows a key that is new could sign in as anybody: nothing is decided with its tokens until then.
 UPDATE ui_token_issuer SET decides_from = $3 WHERE org_id = $1 AND issuer = ANY ($2::text[])

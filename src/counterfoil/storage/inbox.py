@@ -20,7 +20,7 @@ async def list_candidates(
     """At most `wanted` requests behind `after`, not made or voted on by the person; None for no organisation."""
     arguments: list[Any] = [
         list(reach.units), list(reach.units.values()), *after, person_id,
-        None if reach.types is None else list(reach.types), wanted, look.depth,
+        None if reach.types is None else list(reach.types), wanted, look.depth, reach.is_lent,
     ]  # fmt: skip
     if not look.by_unit:
         arguments.append(reach.everywhere)

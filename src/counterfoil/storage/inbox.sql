@@ -1,6 +1,7 @@
 -- name: probe_inbox
 -- The most urgent pending requests of a few units: of each unit the first $9, of these the first $8 of all. What
 -- could still come from a unit that has more lies behind its $9th: the answer is complete up to the first of those.
+-- Whoever spoke once, in their own right, and is lent none ($10), is needed again only where all voices are there.
 WITH probed AS MATERIALIZED (
     SELECT f.urgent_at, f.request_id, f.place
     FROM unnest($2::bigint[], $3::bigint[]) AS u (unit_id, points_max)
@@ -13,8 +14,9 @@ WITH probed AS MATERIALIZED (
           AND coalesce(r.points, 0) <= u.points_max
           AND ($7::text[] IS NULL OR r.request_type = ANY ($7))
           AND r.maker_person_id <> $6
-          AND (r.version = 1 OR r.version > r.approvals_required OR NOT EXISTS (
-              SELECT FROM decision d WHERE d.org_id = $1 AND d.request_id = r.request_id AND d.person_id = $6))
+          AND ($10::boolean OR r.version = 1 OR r.version > r.approvals_required OR (
+              SELECT count(*) = 1 AND bool_and(d.on_behalf_of IS NULL)
+              FROM decision d WHERE d.org_id = $1 AND d.request_id = r.request_id AND d.person_id = $6) IS NOT TRUE)
         ORDER BY r.urgent_at, r.request_id LIMIT $9
     ) f
 ), cut AS MATERIALIZED (
@@ -40,7 +42,7 @@ ORDER BY page.urgent_at, page.request_id
 
 -- name: walk_inbox
 -- The same for who decides in so many units that it is quicker to look at all pending requests, $9 of them: those
--- of the units, and up to $10 points those of any unit. Complete up to the last that was looked at.
+-- of the units, and up to $11 points those of any unit. Complete up to the last that was looked at.
 WITH walked AS MATERIALIZED (
     SELECT r.urgent_at, r.request_id, r.unit_id, r.points, r.request_type, r.maker_person_id, r.version,
            r.approvals_required
@@ -55,11 +57,12 @@ WITH walked AS MATERIALIZED (
     FROM walked w
     LEFT JOIN unnest($2::bigint[], $3::bigint[]) AS u (unit_id, points_max) ON u.unit_id = w.unit_id
     WHERE w.request_type <> 'ADMIN-CHANGE'
-      AND coalesce(w.points, 0) <= greatest(u.points_max, $10::bigint)
+      AND coalesce(w.points, 0) <= greatest(u.points_max, $11::bigint)
       AND ($7::text[] IS NULL OR w.request_type = ANY ($7))
       AND w.maker_person_id <> $6
-      AND (w.version = 1 OR w.version > w.approvals_required OR NOT EXISTS (
-          SELECT FROM decision d WHERE d.org_id = $1 AND d.request_id = w.request_id AND d.person_id = $6))
+      AND ($10::boolean OR w.version = 1 OR w.version > w.approvals_required OR (
+          SELECT count(*) = 1 AND bool_and(d.on_behalf_of IS NULL)
+          FROM decision d WHERE d.org_id = $1 AND d.request_id = w.request_id AND d.person_id = $6) IS NOT TRUE)
     ORDER BY w.urgent_at, w.request_id LIMIT $8
 )
 SELECT o.version AS organisation_version, clock_timestamp() AS now, cut.urgent_at AS cut_at, cut.request_id AS cut_id,

@@ -294,7 +294,7 @@ async def list_events(tx: Tx, org_id: int, request_id: UUID) -> Trail | None:
         for row in rows
         if row["event_id"] is not None
     ]
-    return Trail(rows[0]["organisation_version"], rows[0]["unit_id"], events)
+    return Trail(rows[0]["organisation_version"], rows[0]["request_type"], rows[0]["unit_id"], events)
 
 
 async def read_for_execution(

@@ -181,7 +181,7 @@ SELECT EXISTS (
 
 -- name: list_events
 -- The audit trail of one request, in order.
-SELECT o.version AS organisation_version, r.unit_id, e.event_id, e.kind, e.at, e.facts, e.personal, e.leaf_hash
+SELECT o.version AS organisation_version, r.request_type, r.unit_id, e.event_id, e.kind, e.at, e.facts, e.personal, e.leaf_hash
 FROM organisation o
 LEFT JOIN request r ON r.org_id = o.org_id AND r.request_id = $2
 LEFT JOIN event e ON e.org_id = o.org_id AND e.subject_id = $2

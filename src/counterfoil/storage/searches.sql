@@ -57,7 +57,7 @@ ORDER BY r.started_at DESC, r.request_id DESC LIMIT $4
 
 -- name: way_in_by_checker
 -- A person's decisions, newest request first: ids sort by time, and the decision does not know the request's start.
-SELECT NULL::timestamptz AS key_at, r.started_at, r.request_id, r.state, r.request_type, r.unit_id,
+SELECT DISTINCT ON (d.request_id) NULL::timestamptz AS key_at, r.started_at, r.request_id, r.state, r.request_type, r.unit_id,
     r.external_reference, r.member_id, r.identifier_kind, r.identifier_value, r.maker_person_id
 FROM decision d JOIN request r ON r.org_id = d.org_id AND r.request_id = d.request_id
 WHERE d.org_id = $1 AND d.person_id = $16 AND d.request_id < $3::uuid AND $2::timestamptz IS NOT NULL
