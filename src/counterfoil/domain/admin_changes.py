@@ -198,6 +198,14 @@ def decide(
     )
 
 
+def why_not_propose(organisation: Organisation, command: Propose, now: datetime) -> NotPermitted | None:
+    """The refusal of a proposal for what its proposer may not do, or not for oneself."""
+    refused = dual_control.may_administer(organisation, command.actor, now)
+    if refused is not None or command.difference is None:
+        return refused
+    return dual_control.why_not_for_oneself(organisation, command.difference, command.actor.person_id or "")
+
+
 def why_not_decide(
     organisation: Organisation, change: AdminChange | None, actor: Actor, now: datetime
 ) -> Refusal | None:
@@ -227,7 +235,13 @@ def why_not_approve(organisation: Organisation, change: AdminChange, person_id: 
             f"the change gives {person_id} a right, a sign-in or a credential, and nobody approves what is for "
             "oneself: ask another administrator"
         )
-    refused = dual_control.why_not_administer(organisation, change.maker_person_id, now)
+    refused = dual_control.why_not_for_oneself(organisation, change.difference, person_id)
+    if refused is not None:
+        return refused
+    maker = change.maker_person_id
+    refused = dual_control.why_not_administer(organisation, maker, now) or dual_control.why_not_for_oneself(
+        organisation, change.difference, maker
+    )
     if refused is not None:
         return ChangedSinceShown(f"the proposal does not count any more: {refused.message}; {_AGAIN}")
     return None
