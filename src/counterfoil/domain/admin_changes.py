@@ -235,13 +235,13 @@ def why_not_approve(organisation: Organisation, change: AdminChange, person_id: 
             f"the change gives {person_id} a right, a sign-in or a credential, and nobody approves what is for "
             "oneself: ask another administrator"
         )
-    refused = dual_control.why_not_for_oneself(organisation, change.difference, person_id)
-    if refused is not None:
-        return refused
     maker = change.maker_person_id
-    refused = dual_control.why_not_administer(organisation, maker, now) or dual_control.why_not_for_oneself(
-        organisation, change.difference, maker
+    own, makers = (
+        dual_control.why_not_for_oneself(organisation, change.difference, each) for each in (person_id, maker)
     )
+    refused = dual_control.why_not_administer(organisation, maker, now) or makers
+    if own is not None:
+        return own
     if refused is not None:
         return ChangedSinceShown(f"the proposal does not count any more: {refused.message}; {_AGAIN}")
     return None

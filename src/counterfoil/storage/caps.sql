@@ -3,7 +3,7 @@
 -- A member is counted under one number, whatever identifier is sent. $8 is the organisation's time zone.
 WITH asked AS MATERIALIZED (
     SELECT a.request_id, a.cap, (clock_timestamp() AT TIME ZONE $8)::date AS day,
-        CASE WHEN a.per <> 'member' THEN a.subject
+        CASE WHEN a.per <> 'member' THEN a.subject WHEN a.kind = 'id' THEN 'member ' || a.subject
              ELSE coalesce('member ' || i.member_id, a.kind || ' ' || a.subject) END AS subject
     FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
         AS a (request_id, cap, per, subject, kind, value)
