@@ -11,6 +11,7 @@ from counterfoil.domain.access import OrgUnit
 from counterfoil.domain.conditions import Facts
 from counterfoil.domain.organisation_files import Current, OrganisationFile, Problem
 from counterfoil.domain.organisations import Group, Organisation, Programme
+from counterfoil.domain.payload_types import WITH_POINTS
 from counterfoil.domain.payloads import points_text
 from counterfoil.domain.policies import CapSubject, Policy, describe_needs
 from counterfoil.domain.policy_files import Example, PolicyFile
@@ -128,6 +129,14 @@ def _proof(section: PolicyFile, units: Mapping[int, OrgUnit]) -> Iterator[Proble
         if rule.name not in found.reached:
             taken = _taken_by(section.policy, number, units)
             yield Problem(f"policy.rules[{number}]", f"never applies, because earlier rules take everything: {taken}")
+    for number, rule in enumerate(section.policy.rules):
+        types = frozenset[str]().union(*(leaf.region.types for leaf in found.executed if leaf.rule == rule))
+        if rule.auto is not None and types and not types & WITH_POINTS:
+            yield Problem(
+                f"policy.rules[{number}].autoApprove",
+                f"approves nothing: the rule is about {', '.join(sorted(types))}, and nothing without points is ever "
+                "approved automatically. Take it away, and say in `require` who must approve",
+            )
     for claim in section.claims:
         broken = proofs.breach(found, claim.above, claim.approvals)
         if broken is not None:
@@ -137,7 +146,8 @@ def _proof(section: PolicyFile, units: Mapping[int, OrgUnit]) -> Iterator[Proble
 
 def _taken_by(policy: Policy, number: int, units: Mapping[int, OrgUnit]) -> str:
     """An input that the rule names and an earlier rule takes."""
-    for region, applies in proofs.split(policy.rules[number].when, proofs.everything(policy, units)):
+    whole = proofs.apart(proofs.everything(policy, units))
+    for region, applies in (part for each in whole for part in proofs.split(policy.rules[number].when, each)):
         if applies:
             _, facts = proofs.example(region, units)
             for rule in policy.rules[:number]:
@@ -178,7 +188,11 @@ def outcome_of(organisation: Organisation, case: Example) -> Outcome:
             needs += cap.needs
             is_refused = is_refused or not cap.needs
     is_automatic = (
-        not is_refused and needs == rule.needs and rule.auto is not None and case.points <= rule.auto.per_request
+        not is_refused
+        and needs == rule.needs
+        and rule.auto is not None
+        and case.request_type in WITH_POINTS
+        and case.points <= rule.auto.per_request
     )
     return Outcome(
         rule.name,

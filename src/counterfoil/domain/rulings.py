@@ -125,7 +125,7 @@ def may_submit(
     refused = _count(organisation, facts, tallies or {}, caps)
     if refused is not None:
         return refused
-    auto = None if caps.needs or not may_be_automatic else _automatic(rule, points, tallies or {})
+    auto = None if caps.needs or not may_be_automatic else _automatic(rule, asked_points, tallies or {})
     needs = (*rule.needs, *caps.needs) if caps.needs else rule.needs
     if auto is None:
         refused = access.nobody_can_check(
@@ -170,9 +170,12 @@ def _refused(cap: Cap, facts: Facts, used: int) -> Refusal:
     return BadGoodwillPoints(told) if facts.request_type == GOODWILL else CapReached(told)
 
 
-def _automatic(rule: Rule, points: int, tallies: Mapping[str, Tally]) -> tuple[CapUse, ...] | None:
-    """The counters of an approval without a second person, or None where a checker must agree."""
-    if rule.auto is None or points > rule.auto.per_request:
+def _automatic(rule: Rule, points: int | None, tallies: Mapping[str, Tally]) -> tuple[CapUse, ...] | None:
+    """The counters of an approval without a second person, or None where a checker must agree.
+
+    What has no points no cap would bound: a checker must always agree.
+    """
+    if rule.auto is None or points is None or points > rule.auto.per_request:
         return None
     uses: list[CapUse] = []
     for cap in auto_counters(rule):
