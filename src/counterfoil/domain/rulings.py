@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Final
 
 from counterfoil.domain import access
 from counterfoil.domain.access import Actor, Place
@@ -161,6 +162,40 @@ def _count(organisation: Organisation, facts: Facts, tallies: Mapping[str, Tally
             return _refused(cap, facts, used)
         caps.needs.extend(cap.needs)
     return None
+
+
+Pairs = Mapping[tuple[str, str], int]  # by cap and subject: the points of today; what is not in it has none
+NO_PAIRS: Final[Pairs] = {}
+
+
+def pair_subject(maker_person_id: str, checker_person_id: str) -> str:
+    """How a maker and a checker together are counted."""
+    return f"{maker_person_id} | {checker_person_id}"
+
+
+def pair_uses(
+    requirement: Requirement, points: int | None, checker: str, tallies: Mapping[str, Tally]
+) -> tuple[CapUse, ...] | CapReached:
+    """The counters of maker and checker together that a voice of this checker is counted in."""
+    uses: list[CapUse] = []
+    for cap in requirement.pair_caps:
+        tally = tallies[cap.name]
+        if tally.points + (points or 0) > cap.points:
+            left = points_text(max(0, cap.points - tally.points))
+            return CapReached(
+                f"the cap {cap.name} leaves {left} points that {checker} may approve today for this maker: "
+                "ask another checker"
+            )
+        uses.append(CapUse(cap.name, tally.subject, tally.day))
+    return tuple(uses)
+
+
+def pair_tallies(
+    requirement: Requirement, maker_person_id: str, checker_person_id: str, pairs: Pairs, day: date
+) -> dict[str, Tally]:
+    """The same counters as they were read without a lock."""
+    subject = pair_subject(maker_person_id, checker_person_id)
+    return {cap.name: Tally(subject, day, pairs.get((cap.name, subject), 0)) for cap in requirement.pair_caps}
 
 
 def _refused(cap: Cap, facts: Facts, used: int) -> Refusal:
