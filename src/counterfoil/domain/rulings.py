@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Final
 
-from counterfoil.domain import access
+from counterfoil.domain import access, attribution
 from counterfoil.domain.access import Actor, Place
 from counterfoil.domain.conditions import Facts, asks_for_time, minute_of_week
 from counterfoil.domain.eligibility import Case
@@ -111,7 +111,9 @@ def may_submit(
     `concerned` are the people who are the member themselves; `tallies` the counters by cap; only a request without
     any flag `may_be_automatic`.
     """
-    refused = access.may_make(organisation, actor, place, request_type, asked_points, now)
+    refused = attribution.why_not_at(organisation, actor.login, place.unit_id) or access.may_make(
+        organisation, actor, place, request_type, asked_points, now
+    )
     if refused is not None:
         return refused
     points = asked_points or 0  # bands and caps take what has no points for none
