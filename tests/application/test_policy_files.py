@@ -82,7 +82,7 @@ def test_a_policy_that_works() -> None:
         ("  rules:\n  - {name: a, require: [{group: x}]}\n", 2, "policy.rules[0].require[0].group", "no group x"),
         ("  rules:\n  - {name: a, require: [{group: gone}]}\n", 2, "policy.rules[0].require[0].group", "no active people"),
         ("  rules:\n  - {name: a, require: [{group: finance, count: 3}]}\n", 2, "policy.rules[0].require[0].group",
-         "2 active people and 3"),
+         "2 active people who can sign in, and 3"),
         ("  rules:\n  - {name: a, require: [{step: 2}]}\n", 2, "policy.rules[0].require", "without a gap"),
         ("  rules:\n  - {name: a, require: [{}, {}]}\n", 2, "policy.rules[0].require[1]", "raise the count"),
         ("  rules:\n  - {name: a, require: [{level: moon}]}\n", 2, "policy.rules[0].require[0].level", "one of store"),

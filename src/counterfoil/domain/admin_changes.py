@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from counterfoil.domain import caller_entries, dual_control, member_entries, organisation_files
+from counterfoil.domain import caller_entries, dual_control, member_entries, organisation_files, policy_problems
 from counterfoil.domain.access import Actor, Grant, OrgUnit
 from counterfoil.domain.callers import AccessGroup, TrustedIssuer
 from counterfoil.domain.member_entries import MemberChange
@@ -278,7 +278,10 @@ def unsoundness(
     yield from organisation_files.problems(file, current)
     yield from caller_entries.problems(file, current)
     yield from member_entries.problems(file, current, now)
-    yield from dual_control.problems(dual_control.organisation_after(organisation, file.settings, difference), now)
+    after = dual_control.organisation_after(organisation, file.settings, difference)
+    yield from dual_control.problems(after, now)
+    if difference.people or difference.users or difference.groups or difference.policy:
+        yield from policy_problems.groups_in_need(after, "policy")
 
 
 def gives_to(organisation: Organisation, difference: Difference, person_id: str) -> bool:

@@ -25,8 +25,8 @@ def problems(file: OrganisationFile, current: Current) -> Iterator[Problem]:
     after = prospect(file, current)
     section = file.policy
     if section is None:
-        if file.groups is not None:
-            yield from _groups_that_stay_needed(after)
+        if file.groups is not None or file.people or file.users:
+            yield from groups_in_need(after, "people" if file.groups is None else "groups")
         return
     found = [*_mentions(section, after), *_sections(section)]
     yield from found
@@ -63,7 +63,8 @@ def prospect(file: OrganisationFile, current: Current) -> Organisation:
 
 
 def _members(organisation: Organisation, group: Group) -> int:
-    return sum(organisation.is_active(person_id) for person_id in group.people)
+    """How many of the group can sign in to decide."""
+    return len(organisation.people_with_user.intersection(group.people))
 
 
 def _mentions(section: PolicyFile, after: Organisation) -> Iterator[Problem]:
@@ -79,19 +80,23 @@ def _mentions(section: PolicyFile, after: Organisation) -> Iterator[Problem]:
             has = _members(after, group) or "no"
             yield Problem(
                 mention.path,
-                f"the group {mention.group_id} has {has} active people and {mention.count} must approve: add some",
+                f"the group {mention.group_id} has {has} active people who can sign in, and {mention.count} must "
+                "approve: add some",
             )
 
 
-def _groups_that_stay_needed(after: Organisation) -> Iterator[Problem]:
+def groups_in_need(after: Organisation, path: str) -> Iterator[Problem]:
+    """Each group that the policy asks for more people of than could decide."""
     policy = after.policy
     rows = [*((r.name, r.needs) for r in policy.rules), *((c.name, c.needs) for c in policy.caps)] if policy else []
     for name, needs in rows:
         for need in needs:
             group = after.groups.get(need.group or "")
             if need.group is not None and (group is None or _members(after, group) < need.count):
-                told = f"the policy asks for {need.count} of the group {need.group} ({name}), which has fewer"
-                yield Problem("groups", f"{told}: keep them, or change the policy in the same file")
+                told = f"the policy asks for {need.count} of the group {need.group} ({name})"
+                yield Problem(
+                    path, f"{told}, which has fewer who can sign in: keep them, or change the policy in the same file"
+                )
 
 
 def _sections(section: PolicyFile) -> Iterator[Problem]:
