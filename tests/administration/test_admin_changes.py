@@ -191,6 +191,17 @@ def test_two_sound_changes_may_not_fit_together(town: Town) -> None:
     assert town.guarded() == before
 
 
+def test_a_policy_and_the_loss_of_whom_it_waits_for_do_not_fit_together(town: Town) -> None:
+    town.change(town.part(groups=[{"id": "finance", "name": "Finance", "people": [CAL]}]))
+    waits = town.proposed(town.part(policy={"rules": [{"name": "a", "require": [{"group": "finance"}]}]}))["id"]
+    lost = town.proposed(town.person(CAL, active=False))["id"]
+    assert town.decide(waits).status_code == 200
+    before = town.guarded()
+    error_of(town.decide(lost), 412, 2902, "the policy asks for 1 of the group finance (a)")
+    assert town.guarded() == before
+    error_of(town.propose(town.person(CAL, active=False)), 400, 2008, "the policy asks for 1 of the group finance (a)")
+
+
 def test_there_are_always_two_administrators(town: Town) -> None:
     before = town.guarded()
     alone = town.with_grants(without=[BEN, CLEO])

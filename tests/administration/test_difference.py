@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from counterfoil.application import organisation_files
-from counterfoil.domain import admin_changes, change_lines, dual_control, organisation_changes
+from counterfoil.domain import admin_changes, change_lines, dual_control, moved_records, organisation_changes
 from counterfoil.domain.organisation_changes import Change, Difference
 from counterfoil.domain.organisation_files import Current
 from counterfoil.domain.organisations import Organisation
@@ -58,14 +58,14 @@ def test_every_kind_of_record_is_looked_for() -> None:
         difference, _ = difference_of(DEMO.read_bytes())
         alone: dict[str, Any] = dict.fromkeys((*records(), "members"), ()) | {name: (change,)}
         only = replace(difference, **alone)
-        assert list(admin_changes.moved(only, organisation, Current())), name
+        assert list(moved_records.moved(only, organisation, Current())), name
 
 
 def test_the_organisation_after_it_is_the_one_that_the_file_says() -> None:
     difference, after = difference_of(json.dumps(Town(None, None, 7).document()).encode())  # type: ignore[arg-type]
     assert dual_control.administrators(after, NOW) == {ADA, BEN, "cleo"}
     assert [*dual_control.problems(after, NOW)] == []
-    assert admin_changes.settings_of(after).control == "dual"
+    assert moved_records.settings_of(after).control == "dual"
     assert (after.version, len(after.people), after.policy is not None) == (1, 6, True)
     assert admin_changes.gives_to(builders.organisation(), difference, KIM)
     assert not admin_changes.gives_to(builders.organisation(), difference, "somebody")

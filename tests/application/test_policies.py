@@ -352,3 +352,24 @@ async def test_a_file_that_cannot_work_changes_nothing(database_url: str) -> Non
                 "approvals: 1", "rules: [{name: a, require: [{group: finance}]}]"))  # fmt: skip
         assert [problem.path for problem in refused.value.problems] == ["policy.rules[0].require[0].group"]
         assert await house.organisation() == before
+
+
+LOST = ("active: false", "users: [{{id: {number}, userName: {name}, active: false}}]")
+
+
+@pytest.mark.parametrize("lost", LOST)
+async def test_a_file_about_people_alone_loses_nobody_whom_the_policy_waits_for(database_url: str, lost: str) -> None:
+    async with a_house(database_url, "\n  rules: [{name: a, require: [{group: finance}, {}]}]\n") as house:
+        top = house.text[: house.text.index("units:")]
+
+        def without(person: str, number: int) -> str:
+            return f"{top}people: [{{staffId: {person}, name: x, {lost.format(number=number, name=person.lower())}}}]\n"
+
+        await house.apply(without("F1", 6))  # another one of the group is left
+        before = await house.organisation()
+        with pytest.raises(CannotApply) as refused:
+            await house.apply(without("F2", 7))
+        [problem] = refused.value.problems
+        assert problem.path == "people"
+        assert "the policy asks for 1 of the group finance (a)" in problem.message
+        assert await house.organisation() == before

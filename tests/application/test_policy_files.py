@@ -63,12 +63,14 @@ GOOD = """\
     - {name: a, request: {type: POINTS-REDEMPTION, unit: 4, points: 50, maker: A}, expect: {autoApproved: true, rule: small}}
     - {name: b, request: {type: POINTS-REDEMPTION, unit: 4, points: 51, maker: C}, expect: {approvals: 2, comment: true}}
     - {name: c, request: {type: POINTS-REDEMPTION, unit: 1, points: 1, at: 2026-11-23T23:30}, expect: {rule: night}}
+    - {name: e, request: {type: EARN-BADGE, unit: 4, maker: A}, expect: {autoApproved: false, rule: small, approvals: 1}}
     - {name: d, request: {type: POINTS-REDEMPTION, unit: 4, points: 5001, maker: A}, expect: {refused: true, lifeHours: 48}}
 """
 
 
 def test_a_policy_that_works() -> None:
     assert problems(GOOD) == []
+    assert problems("  approvals: 2\n  claims: [{above: 0, approvals: 2}]\n") == []
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def test_a_policy_that_works() -> None:
         ("  rules:\n  - {name: a, require: [{group: x}]}\n", 2, "policy.rules[0].require[0].group", "no group x"),
         ("  rules:\n  - {name: a, require: [{group: gone}]}\n", 2, "policy.rules[0].require[0].group", "no active people"),
         ("  rules:\n  - {name: a, require: [{group: finance, count: 3}]}\n", 2, "policy.rules[0].require[0].group",
-         "2 active people and 3"),
+         "2 active people who can sign in, and 3"),
         ("  rules:\n  - {name: a, require: [{step: 2}]}\n", 2, "policy.rules[0].require", "without a gap"),
         ("  rules:\n  - {name: a, require: [{}, {}]}\n", 2, "policy.rules[0].require[1]", "raise the count"),
         ("  rules:\n  - {name: a, require: [{level: moon}]}\n", 2, "policy.rules[0].require[0].level", "one of store"),
@@ -109,6 +111,13 @@ def test_a_policy_that_works() -> None:
          "policy.rules[0].autoApprove.perDay", "missing"),
         ("  rules:\n  - {name: a, autoApprove: {perRequest: 9, perMember: 5, perMaker: 5, perDay: 9}}\n", 2,
          "policy.rules[0].autoApprove", "must not allow more"),
+        ("  rules:\n  - {name: a, when: {any: [{type: EARN-BADGE}, {type: CUSTOMER-STATUS-CHANGE}]}, autoApprove: {perRequest: 5,"
+         " perMember: 5, perMaker: 5, perDay: 5}}\n  - {name: b, require: [{}]}\n", 2, "policy.rules[0].autoApprove",
+         "nothing without points is ever approved automatically"),
+        ("  rules:\n  - {name: a, when: {type: EARN-BADGE}, require: [{}]}\n  - {name: b, require: [{count: 2}]}\n"
+         "  claims: [{above: 0, approvals: 2}]\n", 4, "policy.claims[0]", "EARN-BADGE, 0 points"),
+        ("  rules:\n  - {name: a, when: {type: EARN-BADGE, points: {above: 5}}, require: [{}]}\n"
+         "  - {name: b, require: [{}]}\n", 2, "policy.rules[0]", "never applies"),
         ("  caps:\n  - {name: a, per: pair, points: 5, require: [{}]}\n", 2, "policy.caps[0].require", "only refuse"),
         ("  rules:\n  - {name: a, require: [{}]}\n  - {name: a, require: [{}]}\n", 3, "policy.rules[1].name", "another name"),
         ("  rules:\n  - {name: a, require: [{}]}\n  examples:\n"

@@ -525,6 +525,28 @@ def test_attributions_that_cannot_be(shop: Shop) -> None:
     assert data_of(shop.http.post(CREATE, json=shop.body(), headers=inside))["userId"] == TILL
 
 
+def test_a_client_makes_requests_within_its_unit_only(make_shop: Callable[..., Shop]) -> None:
+    """Whatever names the unit, and whoever's token comes with the call."""
+    shop = make_shop()
+    for name, unit in (("one", TILL), ("store", STORE), ("elsewhere", OTHER_TILL), ("any", None)):
+        shop.client(name, **({} if unit is None else {"unit": unit}))
+    shop.apply()
+    for by in (None, MAKER):
+        for name in ("one", "store", "any"):
+            made = shop.http.post(CREATE, json=shop.body(), headers=shop.by_client(name, by))
+            assert made.status_code == 200, made.text
+        outside = shop.http.post(CREATE, json=shop.body(), headers=shop.by_client("elsewhere", by))
+        assert_refused(outside, 403, 2001, f"elsewhere.{shop.org_id}", f"unit {OTHER_TILL} and those below it only")
+        above = shop.body() | {"entityInfo": {"storeId": str(STORE)}}
+        answer = shop.http.post(CREATE, json=above, headers=shop.by_client("one", by))
+        assert_refused(answer, 403, 2001, f"unit {TILL} and those below it only")
+    request_id = data_of(made)["requestId"]
+    shop.http.post(f"/counterfoil/v1/requests/{request_id}/withdraw", json={}, headers=shop.headers(MAKER))
+    again = f"/counterfoil/v1/requests/{request_id}/resubmit"
+    answer = shop.http.post(again, json=shop.body(), headers=shop.by_client("elsewhere", MAKER))
+    assert answer.status_code == 403, answer.text
+
+
 def test_a_new_till_can_be_named_at_once(make_shop: Callable[..., Shop]) -> None:
     shop = make_shop()
     headers = shop.headers() | {"X-CAP-API-ATTRIBUTION-TILL-CODE": "new.till"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.contract import calls
 from tests.contract.shop import (
     CHECKER,
     CREATE,
@@ -57,6 +58,24 @@ def test_what_is_approved_automatically_has_the_contract_s_four_keys(shop: Shop)
     assert_refused(shop.decide(made["requestId"]), 400, 2002)
     again = data_of(shop.submit(shop.body(member, points="1")))  # more than a member may have in a day
     assert (again["state"], again["endTime"]) == ("AdminTask", None)
+
+
+def test_what_has_no_points_is_never_approved_automatically(shop: Shop) -> None:
+    member = shop.member()
+    for label in ("Suspended", "Active"):  # no cap would bound it, also by a rule that names no type
+        kind = "CUSTOMER-STATUS-CHANGE"
+        made = data_of(shop.submit(calls.body(shop, kind, member, label=label), path=calls.url(kind)))
+        assert (made["state"], made["endTime"]) == ("AdminTask", None)
+
+
+def test_a_member_has_one_cap_whatever_identifier_is_sent(make_shop: Callable[..., Shop]) -> None:
+    shop = make_shop(programme={"goodwillExpiryDays": 30})
+    shop.content["policy"] = {"rules": [{"name": "all", "autoApprove": AUTO}]}
+    shop.apply()
+    member = shop.member()
+    given = shop.submit(calls.body(shop, "GOODWILL-POINTS", member, points=100), path=calls.url("GOODWILL-POINTS"))
+    assert data_of(given)["state"] == "approved"
+    assert data_of(shop.submit(shop.body(member, points="1")))["state"] == "AdminTask"
 
 
 def test_the_same_key_is_answered_with_what_was_executed(shop: Shop) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from counterfoil.domain import proofs
 from counterfoil.domain.access import OrgUnit, UnitKind, units_above
 from counterfoil.domain.conditions import Condition, Facts, compiled
+from counterfoil.domain.payload_types import WITH_POINTS
 from counterfoil.domain.payloads import POINTS_MAX
 from counterfoil.domain.policies import AutoApproval, Cap, CapSubject, Need, Policy, Rule
 
@@ -56,7 +57,7 @@ FACTS = st.builds(
     st.sampled_from([frozenset(), frozenset("a"), frozenset("b"), frozenset("ab")]),
     st.sampled_from(["till", "somebody"]),
     st.integers(0, 7 * 24 * 60 - 1),
-)
+).filter(lambda facts: (facts.request_type in WITH_POINTS) == (facts.points > 0))
 
 
 def approvals(policy: Policy, facts: Facts) -> int | None:
@@ -68,7 +69,7 @@ def approvals(policy: Policy, facts: Facts) -> int | None:
             if not cap.needs:
                 return None
             extra += sum(need.count for need in cap.needs)
-    if rule.auto is not None and not extra and facts.points <= rule.auto.per_request:
+    if rule.auto is not None and not extra and 0 < facts.points <= rule.auto.per_request:
         return 0
     return rule.needs[0].count + extra
 
@@ -106,7 +107,7 @@ def test_no_request_contradicts_the_proof(rules: tuple[Rule, ...], caps: tuple[C
         if needed == 0:
             assert found.automatic_max >= facts.points
         for bound in (0, 100, 5_000):
-            if facts.points > bound:
+            if facts.points > bound or bound == 0:
                 assert proofs.breach(found, bound, needed + 1) is not None
 
 
@@ -129,7 +130,7 @@ def test_every_counter_example_is_one(rules: tuple[Rule, ...], caps: tuple[Cap, 
             assert unit_id is not None
             facts = Facts(facts.request_type, units_above(UNITS, unit_id), facts.points, facts.maker_groups,
                           facts.login, facts.minute)  # fmt: skip
-            assert facts.points > bound
+            assert facts.points > bound or (bound == 0 and facts.request_type not in WITH_POINTS)
             needed = approvals(policy, facts)
             assert needed is not None
             assert needed < count

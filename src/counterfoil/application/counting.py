@@ -9,7 +9,8 @@ from counterfoil.domain import rulings
 from counterfoil.domain.caps import CapBook, TallyAsked
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.policies import CapSubject
-from counterfoil.domain.requests import Decide, Submit
+from counterfoil.domain.requests import Decide, Request, Submit
+from counterfoil.domain.rulings import Pairs
 from counterfoil.storage import caps, requests, restores
 from counterfoil.storage.database import Tx
 
@@ -43,6 +44,17 @@ async def lock_for_ending(tx: Tx, organisation: Organisation, request_ids: Seque
     if not organisation.ever_capped:
         return CapBook()
     return await caps.lock_for_decision(tx, organisation.org_id, sorted(set(request_ids)), (), organisation.time_zone)
+
+
+async def read_pairs(tx: Tx, organisation: Organisation, found: Sequence[Request], checkers: Sequence[str]) -> Pairs:
+    """The counters of maker and checker together that approvals of these requests would be counted in, unlocked."""
+    capped = [each for each in found if each.requirement.pair_caps]
+    names = sorted({cap.name for each in capped for cap in each.requirement.pair_caps})
+    makers = {each.maker_person_id for each in capped}
+    subjects = sorted(rulings.pair_subject(maker, checker) for maker in makers for checker in checkers)
+    if not names or not subjects:
+        return rulings.NO_PAIRS
+    return await caps.read_pairs(tx, organisation.org_id, names, subjects, organisation.time_zone)
 
 
 async def read_for_execution(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from counterfoil.application import counting
 from counterfoil.application.requests import Stale
 from counterfoil.domain import voices
 from counterfoil.domain.access import Actor
@@ -51,10 +52,11 @@ async def list_inbox(
             )  # fmt: skip
             if found is None or found.organisation_version != organisation.version:
                 return Stale(found.organisation_version if found else 0)
+            pairs = await counting.read_pairs(connection, organisation, found.requests, [person_id])
             rows += [
                 Listed(each, None)
                 for each in found.requests
-                if voices.standing(organisation, each, actor, found.now) is None
+                if voices.standing(organisation, each, actor, found.now, pairs=pairs) is None
             ]
             if len(rows) > limit:
                 last = rows[limit - 1].request

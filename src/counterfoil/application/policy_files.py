@@ -59,7 +59,7 @@ def read_policy(top: Fields, zone: tzinfo) -> PolicyFile | None:
     return PolicyFile(
         Policy(0, approvals, rules, caps),
         tuple(
-            Claim(each.path, each.points("above") or 0, each.number("approvals", high=APPROVALS_MAX))
+            Claim(each.path, each.points("above", may_be_0=True) or 0, each.number("approvals", high=APPROVALS_MAX))
             for each in fields.entries("claims", CLAIM)
         ),
         tuple(_example(each, zone) for each in fields.entries("examples", EXAMPLE)),

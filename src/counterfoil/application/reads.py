@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from counterfoil.application import counting
+from counterfoil.domain.access import Actor
 from counterfoil.domain.evidence import Tried
+from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.request_pages import ListQuery, Page, StoredRequest, Trail
-from counterfoil.domain.request_views import RequestFile
+from counterfoil.domain.request_views import RequestFile, asked
+from counterfoil.domain.requests import Request
+from counterfoil.domain.rulings import NO_PAIRS, Pairs
 from counterfoil.storage import (
     attempts,
     comments,
@@ -30,6 +35,15 @@ async def find_file(pool: Pool, org_id: int, request_id: UUID) -> RequestFile | 
     """One request with everything that a full view is made from; `request` None when there is no such one."""
     async with acquire(pool) as connection:
         return await request_views.fetch_file(connection, org_id, request_id)
+
+
+async def list_pairs(pool: Pool, organisation: Organisation, request: Request, actor: Actor) -> Pairs:
+    """The counters of this request's maker with each person who comes into question."""
+    checkers = {actor.person_id or "", *asked(organisation, request)} if request.requirement.pair_caps else set[str]()
+    if not checkers:
+        return NO_PAIRS
+    async with acquire(pool) as connection:
+        return await counting.read_pairs(connection, organisation, [request], sorted(checkers))
 
 
 async def list_requests(pool: Pool, org_id: int, query: ListQuery) -> Page | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
+from counterfoil.application import counting
 from counterfoil.application.inbox import Listed, ListedPage
 from counterfoil.application.requests import Stale
 from counterfoil.domain import voices
@@ -31,7 +32,11 @@ async def search_requests(
             )
             if found is None or found.organisation_version != organisation.version:
                 return Stale(found.organisation_version if found else 0)
-            rows += [Listed(each, voices.standing(organisation, each, actor, found.now)) for each in found.requests]
+            pairs = await counting.read_pairs(connection, organisation, found.requests, [actor.person_id or ""])
+            rows += [
+                Listed(each, voices.standing(organisation, each, actor, found.now, pairs=pairs))
+                for each in found.requests
+            ]
             if len(rows) > limit:
                 last = rows[limit - 1].request
                 return ListedPage(rows[:limit], (last.started_at, last.request_id))

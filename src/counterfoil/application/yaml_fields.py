@@ -187,11 +187,11 @@ class Fields:
         """The id of something else; None where there is none."""
         return self.number(name) if required or name in self._nodes else None
 
-    def points(self, name: str, *, required: bool = True) -> int | None:
-        """Points above 0 as thousandths."""
+    def points(self, name: str, *, required: bool = True, may_be_0: bool = False) -> int | None:
+        """Points above 0 (or 0, where that may be) as thousandths."""
         text = self._scalar(name, required=required)
-        if text is None:
-            return None
+        if text is None or (may_be_0 and text == "0"):
+            return None if text is None else 0
         try:
             return points_from_wire(text, name)
         except Refusal as refusal:

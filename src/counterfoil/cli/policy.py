@@ -70,7 +70,8 @@ def prove(file: Path, *, above: str | None = None, approvals: int | None = None,
     file
         The organisation file; it lists the units, people and groups that the policy names.
     above
-        With --approvals: prove that nothing above so many points is executed with fewer approvals.
+        With --approvals: prove that nothing above so many points is executed with fewer approvals; above 0 nothing
+        at all, also of the types without points.
     approvals
         See --above.
     as_json
@@ -125,7 +126,8 @@ def _tell_proof(policy: Policy, found: proofs.Findings, claims: int, *, json_out
     )
     for band in least:
         upper = f" and up to {band['upTo']}" if band["upTo"] else ""
-        tell(f"above {band['above']}{upper} points: at least {band['approvals']} approvals")
+        which = "without points" if band["upTo"] == "0" else f"above {band['above']}{upper} points"
+        tell(f"{which}: at least {band['approvals']} approvals")
 
 
 def _load(file: Path) -> tuple[Draft, PolicyFile, Organisation] | int:

@@ -6,16 +6,22 @@ difference was made, and what the organisation would become must still be sound.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from counterfoil.domain import caller_entries, delegations, dual_control, member_entries, organisation_files
-from counterfoil.domain.access import Actor, Grant, OrgUnit
-from counterfoil.domain.callers import AccessGroup, TrustedIssuer
-from counterfoil.domain.member_entries import MemberChange
+from counterfoil.domain import (
+    caller_entries,
+    delegations,
+    dual_control,
+    member_entries,
+    organisation_files,
+    policy_problems,
+)
+from counterfoil.domain.access import Actor
+from counterfoil.domain.moved_records import moved, settings_of
 from counterfoil.domain.organisation_changes import Change, Difference
 from counterfoil.domain.organisation_files import (
     Current,
@@ -29,14 +35,7 @@ from counterfoil.domain.organisation_files import (
 from counterfoil.domain.organisations import (
     Credential,
     Delegation,
-    Group,
-    Host,
     Organisation,
-    Person,
-    Policy,
-    Programme,
-    ReasonCode,
-    User,
 )
 from counterfoil.domain.policy_files import PolicyFile
 from counterfoil.domain.refusals import (
@@ -119,15 +118,6 @@ class DecidedChange:
     taken_back: tuple[Delegation, ...] = ()  # all that the suspended have lent: nobody decides for them meanwhile
 
 
-def settings_of(organisation: Organisation) -> OrganisationSettings:
-    """The organisation's own fields as a file has them."""
-    return OrganisationSettings(
-        organisation.org_id, organisation.name, organisation.time_zone, organisation.wire_time_zone,
-        organisation.country_code, organisation.profile, organisation.control, organisation.echo_credentials,
-        organisation.read_scope, organisation.incident_quorum,
-    )  # fmt: skip
-
-
 def settings_after(organisation: Organisation, difference: Difference) -> OrganisationSettings:
     """The same, as the difference leaves them."""
     return next((change.after for change in difference.settings if change.after), settings_of(organisation))
@@ -202,6 +192,14 @@ def decide(
     )
 
 
+def why_not_propose(organisation: Organisation, command: Propose, now: datetime) -> NotPermitted | None:
+    """The refusal of a proposal for what its proposer may not do, or not for oneself."""
+    refused = dual_control.may_administer(organisation, command.actor, now)
+    if refused is not None or command.difference is None:
+        return refused
+    return dual_control.why_not_for_oneself(organisation, command.difference, command.actor.person_id or "")
+
+
 def why_not_decide(
     organisation: Organisation, change: AdminChange | None, actor: Actor, now: datetime
 ) -> Refusal | None:
@@ -231,7 +229,13 @@ def why_not_approve(organisation: Organisation, change: AdminChange, person_id: 
             f"the change gives {person_id} a right, a sign-in or a credential, and nobody approves what is for "
             "oneself: ask another administrator"
         )
-    refused = dual_control.why_not_administer(organisation, change.maker_person_id, now)
+    maker = change.maker_person_id
+    own, makers = (
+        dual_control.why_not_for_oneself(organisation, change.difference, each) for each in (person_id, maker)
+    )
+    refused = dual_control.why_not_administer(organisation, maker, now) or makers
+    if own is not None:
+        return own
     if refused is not None:
         return ChangedSinceShown(f"the proposal does not count any more: {refused.message}; {_AGAIN}")
     return None
@@ -268,7 +272,10 @@ def unsoundness(
     yield from organisation_files.problems(file, current)
     yield from caller_entries.problems(file, current)
     yield from member_entries.problems(file, current, now)
-    yield from dual_control.problems(dual_control.organisation_after(organisation, file.settings, difference), now)
+    after = dual_control.organisation_after(organisation, file.settings, difference)
+    yield from dual_control.problems(after, now)
+    if difference.people or difference.users or difference.groups or difference.policy:
+        yield from policy_problems.groups_in_need(after, "policy")
 
 
 def gives_to(organisation: Organisation, difference: Difference, person_id: str) -> bool:
@@ -327,58 +334,4 @@ def restamped(difference: Difference, version: int) -> Difference:
             replace(change, after=replace(change.after, revision=version)) if change.after else change
             for change in difference.hosts
         ),
-    )
-
-
-def moved(difference: Difference, organisation: Organisation, current: Current) -> Iterator[str]:
-    """Every record of the difference that is not any more what it was when the difference was made."""
-    for change in difference.records:
-        if _now(change, organisation) != change.before:
-            yield f"{change.what} {change.key}"
-    for member in difference.members:
-        if _has_moved(member, current.members.get(member.member_id)):
-            yield f"member {member.member_id}"
-
-
-def _now(change: Change[Any], organisation: Organisation) -> object:
-    """The record of a change as the organisation has it, None where it has none."""
-    record = change.after or change.before
-    find = _FINDERS.get(type(record))
-    if find is None:
-        raise AssertionError(f"nobody looks whether a {type(record).__name__} has moved (this is a bug)")
-    return find(organisation, record)
-
-
-def _find_grant(organisation: Organisation, grant: Grant) -> Grant | None:
-    return next((each for each in organisation.grants if grant_key(each) == grant_key(grant)), None)
-
-
-# How the record that has the same key as another one is found.
-_FINDERS: Final[Mapping[type, Callable[[Organisation, Any], object]]] = {
-    OrganisationSettings: lambda organisation, _: settings_of(organisation),
-    OrgUnit: lambda organisation, unit: organisation.units.get(unit.unit_id),
-    Person: lambda organisation, person: organisation.people.get(person.person_id),
-    User: lambda organisation, user: organisation.users.get(user.user_id),
-    Credential: lambda organisation, credential: organisation.credentials.get(credential.login),
-    AccessGroup: lambda organisation, group: {each.name: each for each in organisation.access_groups}.get(group.name),
-    TrustedIssuer: lambda organisation, issuer: {each.issuer: each for each in organisation.issuers}.get(issuer.issuer),
-    Group: lambda organisation, group: organisation.groups.get(group.group_id),
-    Grant: _find_grant,
-    Host: lambda organisation, host: {each.host_id: each for each in organisation.hosts}.get(host.host_id),
-    Policy: lambda organisation, _: organisation.policy,
-    Programme: lambda organisation, _: organisation.programme if organisation.programme.programme_id else None,
-    ReasonCode: lambda organisation, reason: {
-        (each.code, each.request_type): each for each in organisation.reason_codes
-    }.get((reason.code, reason.request_type)),
-}
-
-
-def _has_moved(change: MemberChange, known: MemberEntry | None) -> bool:
-    if known is None:
-        return not change.is_new
-    awarded = {lot.reference for lot in known.lots}
-    return (
-        change.is_new
-        or dict(known.identifiers) != dict(change.before)
-        or any(lot.reference in awarded for lot in change.lots)
     )

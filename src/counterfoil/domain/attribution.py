@@ -53,15 +53,23 @@ def attribute(organisation: Organisation, actor: Actor, named: Sequence[Named]) 
     if len(units) > 1:
         return InvalidPayload("the attribution headers name different units: send one of them", named[-1].header)
     for unit in units.values():
-        within = organisation.credentials[actor.login]
-        if within.is_client and within.unit_id is not None and within.unit_id not in organisation.above(unit.unit_id):
-            return NotPermitted(
-                f"the client {actor.login} may call for unit {within.unit_id} and those below it only", named[-1].header
-            )
+        outside = why_not_at(organisation, actor.login, unit.unit_id)
+        if outside is not None:
+            return NotPermitted(outside.message, named[-1].header)
         if not actor.has_user:
             actor = replace(actor, user_id=unit.unit_id, user_name=unit.code or unit.name)
         actor = replace(actor, attributed_to=unit.unit_id)
     return actor
+
+
+def why_not_at(organisation: Organisation, login: str, unit_id: int) -> NotPermitted | None:
+    """The refusal of an OAuth client at a unit that is neither its own nor below it, however that was named."""
+    client = organisation.credentials.get(login)
+    if client is None or not client.is_client or client.unit_id is None:
+        return None
+    if client.unit_id in organisation.above(unit_id):
+        return None
+    return NotPermitted(f"the client {login} may call for unit {client.unit_id} and those below it only")
 
 
 def _find(organisation: Organisation, named: Named) -> OrgUnit | Refusal:

@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from counterfoil.domain import external_requests, freezes, ledger_executions, payload_types, points, voices
+from counterfoil.domain import external_requests, ledger_executions, payload_types, points, voices
 from counterfoil.domain.intouch_answers import (
     AWARDED,
     DUPLICATE_REFERENCE,
@@ -23,11 +23,11 @@ from counterfoil.domain.intouch_answers import (
 )
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payload_types import Asked
-from counterfoil.domain.payloads import Redemption, points_text
+from counterfoil.domain.payloads import Redemption
 from counterfoil.domain.points import Hold, MemberAccount
-from counterfoil.domain.refusals import CapReached, ChangedSinceShown, Refusal
-from counterfoil.domain.requests import Decide, Decided, Decision, NeedsTillCheck, Request, State, Submit, members_in
-from counterfoil.domain.rulings import CapUse, Tally
+from counterfoil.domain.refusals import ChangedSinceShown, Refusal
+from counterfoil.domain.requests import Decide, Decided, Decision, NeedsTillCheck, Request, State, Submit
+from counterfoil.domain.rulings import Tally, pair_uses
 
 
 def decide(
@@ -64,13 +64,13 @@ def decide(
     found = voices.spoken(organisation, request, command.actor, command.on_behalf_of, case)
     if isinstance(found, Refusal):
         return found
-    refused = _frozen(organisation, request, account)
+    refused = voices.frozen(organisation, request, account)
     if refused is not None:
         return refused
     holder, is_last = found
     is_repeated = holder is None
     counted = voices.has_spoken(request, command.actor)  # also where that voice has lapsed: the points are the same
-    uses = () if counted else _pair_uses(request, command.actor.user_name, tallies or {})
+    uses = () if counted else pair_uses(request.requirement, request.points, command.actor.user_name, tallies or {})
     if isinstance(uses, Refusal):
         return uses
     decision = _voice(command, holder or command.actor.person_id or "", now)
@@ -84,17 +84,6 @@ def decide(
     if not isinstance(done, Decided):
         return done
     return replace(done, decision=decision, uses=uses, is_repeated=is_repeated)
-
-
-def _frozen(organisation: Organisation, request: Request, account: MemberAccount | None) -> Refusal | None:
-    return freezes.stopped_by(
-        organisation,
-        unit_id=request.unit_id,
-        request_type=request.request_type,
-        host_id=request.host_id,
-        maker_person_id=request.maker_person_id,
-        member_ids=(request.member_id if account is None else account.member_id, *members_in(request)),
-    )
 
 
 def _carry_out(
@@ -127,21 +116,6 @@ def _carry_out(
         organisation, request, account, hold, command.till_login, command.correlation_id, command.served_by,
         code=code, reference_used=reference_used, redemption_id=redemption_id, now=now,
     )  # fmt: skip
-
-
-def _pair_uses(request: Request, checker: str, tallies: Mapping[str, Tally]) -> tuple[CapUse, ...] | Refusal:
-    """The counters of maker and checker together that this voice is counted in."""
-    uses: list[CapUse] = []
-    for cap in request.requirement.pair_caps:
-        tally = tallies[cap.name]
-        if tally.points + (request.points or 0) > cap.points:
-            left = points_text(max(0, cap.points - tally.points))
-            return CapReached(
-                f"the cap {cap.name} leaves {left} points that {checker} may approve today for this maker: "
-                "ask another checker"
-            )
-        uses.append(CapUse(cap.name, tally.subject, tally.day))
-    return tuple(uses)
 
 
 def execute_by_policy(

@@ -17,7 +17,7 @@ from counterfoil.domain.callers import may_call
 from counterfoil.domain.organisation_changes import Change, Difference
 from counterfoil.domain.organisation_files import OrganisationSettings, Problem
 from counterfoil.domain.organisations import Credential, Organisation, Programme
-from counterfoil.domain.refusals import NotPermitted
+from counterfoil.domain.refusals import NotPermitted, SelfInterest
 
 ADMINISTRATORS_MIN: Final = 2
 # Without a credential that may make these calls, nobody could ever change the organisation again.
@@ -60,6 +60,24 @@ def why_not_administer(organisation: Organisation, person_id: str, now: datetime
     if person is None or not entitled:
         return NotPermitted(f"{person_id} does not administer this organisation any more")
     return access.suspension(person, now)
+
+
+def why_not_for_oneself(organisation: Organisation, difference: Difference, person_id: str) -> SelfInterest | None:
+    """The reason why this person has no part in a change that gives them points, by whatever number or identifier.
+
+    An identifier that comes to somebody else's member brings that member's points.
+    """
+    known = (organisation.people.get(person_id), *(each.after for each in difference.people if each.key == person_id))
+    mine = {key for each in known if each for key in (*each.member_identifiers, *each.member_ids)}
+    for member in difference.members:
+        was = not mine.isdisjoint({member.member_id, *member.before.items()})
+        comes = not mine.isdisjoint(member.after.items())
+        if (was or comes) if member.lots else (comes and not was and not member.is_new):
+            return SelfInterest(
+                f"{person_id} is a member who gets points by the change, and nobody proposes or approves what gives "
+                f"oneself points: leave member {member.member_id} to other administrators"
+            )
+    return None
 
 
 def administrators(organisation: Organisation, now: datetime) -> frozenset[str]:

@@ -11,6 +11,7 @@ from counterfoil.domain.access import OrgUnit
 from counterfoil.domain.conditions import Facts
 from counterfoil.domain.organisation_files import Current, OrganisationFile, Problem
 from counterfoil.domain.organisations import Group, Organisation, Programme
+from counterfoil.domain.payload_types import WITH_POINTS
 from counterfoil.domain.payloads import points_text
 from counterfoil.domain.policies import CapSubject, Policy, describe_needs
 from counterfoil.domain.policy_files import Example, PolicyFile
@@ -24,8 +25,8 @@ def problems(file: OrganisationFile, current: Current) -> Iterator[Problem]:
     after = prospect(file, current)
     section = file.policy
     if section is None:
-        if file.groups is not None:
-            yield from _groups_that_stay_needed(after)
+        if file.groups is not None or file.people or file.users:
+            yield from groups_in_need(after, "people" if file.groups is None else "groups")
         return
     found = [*_mentions(section, after), *_sections(section)]
     yield from found
@@ -62,6 +63,7 @@ def prospect(file: OrganisationFile, current: Current) -> Organisation:
 
 
 def _members(organisation: Organisation, group: Group) -> int:
+    """How many of the group can sign in to decide."""
     return len(organisation.people_with_user.intersection(group.people))
 
 
@@ -78,19 +80,23 @@ def _mentions(section: PolicyFile, after: Organisation) -> Iterator[Problem]:
             has = _members(after, group) or "no"
             yield Problem(
                 mention.path,
-                f"the group {mention.group_id} has {has} active people and {mention.count} must approve: add some",
+                f"the group {mention.group_id} has {has} active people who can sign in, and {mention.count} must "
+                "approve: add some",
             )
 
 
-def _groups_that_stay_needed(after: Organisation) -> Iterator[Problem]:
+def groups_in_need(after: Organisation, path: str) -> Iterator[Problem]:
+    """Each group that the policy asks for more people of than could decide."""
     policy = after.policy
     rows = [*((r.name, r.needs) for r in policy.rules), *((c.name, c.needs) for c in policy.caps)] if policy else []
     for name, needs in rows:
         for need in needs:
             group = after.groups.get(need.group or "")
             if need.group is not None and (group is None or _members(after, group) < need.count):
-                told = f"the policy asks for {need.count} of the group {need.group} ({name}), which has fewer"
-                yield Problem("groups", f"{told}: keep them, or change the policy in the same file")
+                told = f"the policy asks for {need.count} of the group {need.group} ({name})"
+                yield Problem(
+                    path, f"{told}, which has fewer who can sign in: keep them, or change the policy in the same file"
+                )
 
 
 def _sections(section: PolicyFile) -> Iterator[Problem]:
@@ -128,6 +134,14 @@ def _proof(section: PolicyFile, units: Mapping[int, OrgUnit]) -> Iterator[Proble
         if rule.name not in found.reached:
             taken = _taken_by(section.policy, number, units)
             yield Problem(f"policy.rules[{number}]", f"never applies, because earlier rules take everything: {taken}")
+    for number, rule in enumerate(section.policy.rules):
+        types = frozenset[str]().union(*(leaf.region.types for leaf in found.executed if leaf.rule == rule))
+        if rule.auto is not None and types and not types & WITH_POINTS:
+            yield Problem(
+                f"policy.rules[{number}].autoApprove",
+                f"approves nothing: the rule is about {', '.join(sorted(types))}, and nothing without points is ever "
+                "approved automatically. Take it away, and say in `require` who must approve",
+            )
     for claim in section.claims:
         broken = proofs.breach(found, claim.above, claim.approvals)
         if broken is not None:
@@ -137,7 +151,8 @@ def _proof(section: PolicyFile, units: Mapping[int, OrgUnit]) -> Iterator[Proble
 
 def _taken_by(policy: Policy, number: int, units: Mapping[int, OrgUnit]) -> str:
     """An input that the rule names and an earlier rule takes."""
-    for region, applies in proofs.split(policy.rules[number].when, proofs.everything(policy, units)):
+    whole = proofs.apart(proofs.everything(policy, units))
+    for region, applies in (part for each in whole for part in proofs.split(policy.rules[number].when, each)):
         if applies:
             _, facts = proofs.example(region, units)
             for rule in policy.rules[:number]:
@@ -178,7 +193,11 @@ def outcome_of(organisation: Organisation, case: Example) -> Outcome:
             needs += cap.needs
             is_refused = is_refused or not cap.needs
     is_automatic = (
-        not is_refused and needs == rule.needs and rule.auto is not None and case.points <= rule.auto.per_request
+        not is_refused
+        and needs == rule.needs
+        and rule.auto is not None
+        and case.request_type in WITH_POINTS
+        and case.points <= rule.auto.per_request
     )
     return Outcome(
         rule.name,

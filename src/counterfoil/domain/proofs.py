@@ -14,7 +14,7 @@ from typing import Final
 
 from counterfoil.domain.access import OrgUnit, units_above
 from counterfoil.domain.conditions import DAY_MINUTES, DAYS, WEEK_MINUTES, Condition, Facts, parts_of, windows
-from counterfoil.domain.payload_types import TYPES
+from counterfoil.domain.payload_types import TYPES, WITH_POINTS
 from counterfoil.domain.payloads import POINTS_MAX, points_text
 from counterfoil.domain.policies import Cap, CapSubject, Policy, Rule
 
@@ -169,6 +169,14 @@ def everything(policy: Policy, units: Mapping[int, OrgUnit]) -> Region:
     )  # fmt: skip
 
 
+def apart(region: Region) -> Iterator[Region]:
+    """The same inputs in two regions: types with points, which are above 0, and types without, which count as 0."""
+    if region.types & WITH_POINTS:
+        yield replace(region, types=region.types & WITH_POINTS, low=max(region.low, 1))
+    if region.types - WITH_POINTS:
+        yield replace(region, types=region.types - WITH_POINTS, high=0)
+
+
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """A region with its rule (None: no rule applies) and the fewest approvals with which anything in it executes.
@@ -184,7 +192,7 @@ class Leaf:
 def leaves(policy: Policy, units: Mapping[int, OrgUnit]) -> Iterator[Leaf]:
     """Every region with the one rule that applies to all of it."""
     ladder = policy.ladder
-    waiting = [(everything(policy, units), 0)]
+    waiting = [(region, 0) for region in apart(everything(policy, units))]
     count = 0
     while waiting:
         region, number = waiting.pop()
@@ -208,7 +216,7 @@ def _outcomes(policy: Policy, rule: Rule, region: Region) -> Iterator[Leaf]:
     for part, extra in _capped([cap for cap in policy.caps if cap.per is CapSubject.REQUEST], region):
         if extra is None:
             yield Leaf(part, rule, None)
-        elif rule.auto is None or extra:
+        elif rule.auto is None or extra or not part.types & WITH_POINTS:
             yield Leaf(part, rule, needed + extra)
         else:
             for piece, is_small in _Question("points", rule.auto.per_request)(part):
@@ -285,10 +293,11 @@ def _least(executed: Sequence[Leaf]) -> Iterator[tuple[int, int, int]]:
 
 
 def breach(found: Findings, above: int, approvals: int) -> tuple[Region, Rule] | None:
-    """Something above so many points that is executed with fewer approvals, or None."""
+    """Something above so many points that is executed with fewer approvals, or None. Above 0 is everything there is."""
     for leaf in found.executed:
-        if (leaf.approvals or 0) < approvals and leaf.region.high > above and leaf.rule is not None:
-            return replace(leaf.region, low=max(leaf.region.low, above + 1)), leaf.rule
+        region = leaf.region
+        if (leaf.approvals or 0) < approvals and leaf.rule is not None and (region.high > above or not above):
+            return replace(region, low=min(max(region.low, above + 1), region.high)), leaf.rule
     return None
 
 

@@ -32,7 +32,7 @@ class Reach:
 def reach(organisation: Organisation, person_id: str | None, now: datetime) -> Reach:
     """Where the person may decide at all: nothing that `may_decide` allows lies outside."""
     everywhere, units, types = NOWHERE, dict[int, int](), set[str | None]()
-    for grant in _grants(organisation, person_id):
+    for grant, below in _held(organisation, person_id):
         if grant.access_right is not Right.CHECK or not (
             (grant.valid_from is None or grant.valid_from <= now + _CLOCKS_DIFFER)
             and (grant.valid_until is None or now - _CLOCKS_DIFFER < grant.valid_until)
@@ -40,10 +40,10 @@ def reach(organisation: Organisation, person_id: str | None, now: datetime) -> R
             continue
         points_max = UNLIMITED if grant.points_max is None else grant.points_max
         types.add(grant.request_type)
-        if grant.unit_id is None:
+        if below is None:
             everywhere = max(everywhere, points_max)
             continue
-        for unit_id in organisation.below(grant.unit_id):
+        for unit_id in below:
             if units.get(unit_id, NOWHERE) < points_max:
                 units[unit_id] = points_max
     known = frozenset(each for each in types if each is not None)
@@ -60,13 +60,13 @@ def readable_units(organisation: Organisation, actor: Actor, now: datetime) -> f
     if organisation.read_scope == "organisation":
         return None
     found: set[int] = set()
-    for grant in _grants(organisation, actor.person_id):
+    for grant, below in _held(organisation, actor.person_id):
         if (grant.valid_from is None or grant.valid_from <= now) and (
             grant.valid_until is None or now < grant.valid_until
         ):
-            if grant.unit_id is None:
+            if below is None:
                 return None
-            found |= organisation.below(grant.unit_id)
+            found |= below
     return frozenset(found)
 
 
@@ -76,30 +76,38 @@ def may_read(organisation: Organisation, actor: Actor, unit_id: int | None, now:
     return readable is None or unit_id in readable
 
 
-def _grants(organisation: Organisation, person_id: str | None) -> Iterator[Grant]:
-    """The grants of an active person; nobody else has any."""
-    person = organisation.people.get(person_id or "")
-    if person is not None and person.active:
-        yield from organisation.grants_of_person.get(person.person_id, ())
-        for lent in organisation.delegations_to.get(person.person_id, ()):
+def _held(organisation: Organisation, person_id: str | None) -> Iterator[tuple[Grant, frozenset[int] | None]]:
+    """The grants of an active person and what is lent to them, each with its units (None: all)."""
+    if person_id is None or not organisation.is_active(person_id):
+        return
+    for grant in organisation.grants_of_person.get(person_id, ()):
+        yield grant, _below(organisation, grant.unit_id)
+    for lent in organisation.delegations_to.get(person_id, ()):
+        if organisation.is_active(lent.delegator_id) and lent.ended_at is None:
             yield from _lent(organisation, lent)
 
 
-def _lent(organisation: Organisation, lent: Delegation) -> Iterator[Grant]:
-    """The deciding rights that somebody lends, no further than they lend them; rather a little too far."""
+def _below(organisation: Organisation, unit_id: int | None) -> frozenset[int] | None:
+    return None if unit_id is None else organisation.below(unit_id)
+
+
+def _lent(organisation: Organisation, lent: Delegation) -> Iterator[tuple[Grant, frozenset[int] | None]]:
+    """The deciding rights that an active person lends: where they have them and lend them."""
     for grant in organisation.grants_of_person.get(lent.delegator_id, ()):
-        if grant.access_right is not Right.CHECK or lent.ended_at is not None:
+        if grant.access_right is not Right.CHECK:
             continue
         if None not in (grant.request_type, lent.request_type) and grant.request_type != lent.request_type:
             continue
         limits = [each for each in (grant.points_max, lent.points_max) if each is not None]
         ends = [each for each in (grant.valid_until, lent.valid_until) if each is not None]
-        within = grant.unit_id is None or lent.unit_id in organisation.below(grant.unit_id)
-        yield replace(
-            grant,
-            unit_id=lent.unit_id if lent.unit_id is not None and within else grant.unit_id,
-            request_type=grant.request_type or lent.request_type,
-            points_max=min(limits, default=None),
-            valid_from=max(grant.valid_from or lent.valid_from, lent.valid_from),
-            valid_until=min(ends),
+        own, within = (_below(organisation, each.unit_id) for each in (grant, lent))
+        yield (
+            replace(
+                grant,
+                request_type=grant.request_type or lent.request_type,
+                points_max=min(limits, default=None),
+                valid_from=max(grant.valid_from or lent.valid_from, lent.valid_from),
+                valid_until=min(ends),
+            ),
+            within if own is None else own if within is None else own & within,
         )

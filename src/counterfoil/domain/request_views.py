@@ -6,7 +6,7 @@ Everything here is computed by the rules that the write path uses; nothing here 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -14,12 +14,14 @@ from uuid import UUID
 from counterfoil.domain import decisions, eligibility, points
 from counterfoil.domain import voices as speaking
 from counterfoil.domain.access import Actor
+from counterfoil.domain.eligibility import Case
 from counterfoil.domain.intouch_answers import ITEM_MESSAGES, UNAUTHORIZED
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.points import Hold, MemberAccount
 from counterfoil.domain.policies import Need
 from counterfoil.domain.refusals import Refusal
 from counterfoil.domain.requests import Decide, Decided, Decision, NeedsTillCheck, Request, State
+from counterfoil.domain.rulings import Pairs, pair_tallies
 
 PEOPLE_MAX: Final = 50
 _ASKED_MAX: Final = 2000
@@ -44,6 +46,7 @@ class RequestFile:
     hold: Hold | None = None
     reference_used: bool = False
     same_reference: Sequence[UUID] = ()
+    pairs: Pairs = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,36 +117,53 @@ def position(file: RequestFile) -> Position | None:
 
 
 def voices(organisation: Organisation, request: Request, now: datetime) -> list[Voice]:
-    """Who has decided."""
+    """Who has decided. An approval counts where it fills a place of the requirement."""
     case = speaking.case_of(organisation, request, None, now)
-    return [Voice(each, speaking.counts(organisation, request, each, case)) for each in request.decisions]
+    filling = {each.person_id for each in _assigned(organisation, request, case) if each is not None}
+    return [
+        Voice(
+            each,
+            each.person_id in filling
+            if each.verdict == "approved"
+            else speaking.counts(organisation, request, each, case),
+        )
+        for each in request.decisions
+    ]
 
 
 def filled(organisation: Organisation, request: Request, now: datetime) -> dict[Need, int]:
     """How many of the people that each need asks for have spoken."""
     case = speaking.case_of(organisation, request, None, now)
     needs = request.requirement.needs
-    counted = speaking.counted(organisation, request, request.decisions, case)
-    places = zip(eligibility.places_of(needs), eligibility.assigned(organisation, needs, counted, case), strict=True)
     given = dict.fromkeys(needs, 0)
-    for need, voice in places:
+    for need, voice in zip(eligibility.places_of(needs), _assigned(organisation, request, case), strict=True):
         given[need] += voice is not None
     return given
 
 
-def who_can(organisation: Organisation, request: Request, now: datetime) -> list[Actor]:
-    """The first people, by staff id, who could decide now; one more than PEOPLE_MAX where there are more."""
-    if request.state is not State.PENDING:
-        return []
-    asked = {
+def _assigned(organisation: Organisation, request: Request, case: Case) -> list[eligibility.Voice | None]:
+    counted = speaking.counted(organisation, request, request.decisions, case)
+    return eligibility.assigned(organisation, request.requirement.needs, counted, case)
+
+
+def asked(organisation: Organisation, request: Request) -> list[str]:
+    """The people who come into question, by staff id."""
+    found = {
         grant.person_id
         for place in (None, *organisation.above(request.unit_id))
         for grant in organisation.check_grants_at.get(place, ())
     }
-    asked |= {each.delegate_id for each in organisation.delegations if each.delegator_id in asked}
+    found |= {each.delegate_id for each in organisation.delegations if each.delegator_id in found}
+    return sorted(found & organisation.people_with_user)[:_ASKED_MAX]
+
+
+def who_can(organisation: Organisation, file: RequestFile, request: Request) -> list[Actor]:
+    """The first people, by staff id, who could decide now; one more than PEOPLE_MAX where there are more."""
+    if request.state is not State.PENDING:
+        return []
     users = {user.person_id: user for user in organisation.users.values() if user.active}
     found: list[Actor] = []
-    for person_id in sorted(asked & users.keys() & organisation.people_with_user)[:_ASKED_MAX]:
+    for person_id in asked(organisation, request):
         user = users[person_id]
         actor = Actor(
             organisation.org_id,
@@ -155,11 +175,16 @@ def who_can(organisation: Organisation, request: Request, now: datetime) -> list
             user.user_name,
             has_user=True,
         )
-        if speaking.standing(organisation, request, actor, now) is None:
+        if standing(organisation, file, request, actor) is None:
             found.append(actor)
         if len(found) > PEOPLE_MAX:
             break
     return found
+
+
+def standing(organisation: Organisation, file: RequestFile, request: Request, actor: Actor) -> Refusal | None:
+    """None when the actor could approve it now, else why not."""
+    return speaking.standing(organisation, request, actor, file.now, account=file.account, pairs=file.pairs)
 
 
 def preview(organisation: Organisation, file: RequestFile, actor: Actor) -> Preview:
@@ -169,7 +194,7 @@ def preview(organisation: Organisation, file: RequestFile, actor: Actor) -> Prev
         raise AssertionError("only a request can be tried, and only by a person (this is a bug)")
     command = Decide(
         decision_id=UUID(int=0), actor=actor, request_id=request.request_id, request_type=request.request_type,
-        verdict="approved", message="", correlation_id="", served_by="", redemption_ids=("", ""), salt=b"",
+        verdict="approved", message="a trial", correlation_id="", served_by="", redemption_ids=("", ""), salt=b"",
     )  # fmt: skip
     tried = _try(organisation, file, request, command)
     is_last = not (isinstance(tried, Decided) and tried.request.state is State.PENDING)
@@ -207,6 +232,9 @@ def _try(
     return decisions.decide(
         organisation, request, command, file.account, file.hold,
         reference_used=file.reference_used, redemption_id="", now=file.now,
+        tallies=pair_tallies(
+            request.requirement, request.maker_person_id, command.actor.person_id or "", file.pairs, file.now.date()
+        ),
     )  # fmt: skip
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Final
 
-from counterfoil.domain import access
+from counterfoil.domain import access, attribution
 from counterfoil.domain.access import Actor, Place
 from counterfoil.domain.conditions import Facts, asks_for_time, minute_of_week
 from counterfoil.domain.eligibility import Case, maker_stores
@@ -110,7 +111,9 @@ def may_submit(
     `concerned` are the people who are the member themselves; `tallies` the counters by cap; only a request without
     any flag `may_be_automatic`.
     """
-    refused = access.may_make(organisation, actor, place, request_type, asked_points, now)
+    refused = attribution.why_not_at(organisation, actor.login, place.unit_id) or access.may_make(
+        organisation, actor, place, request_type, asked_points, now
+    )
     if refused is not None:
         return refused
     points = asked_points or 0  # bands and caps take what has no points for none
@@ -125,7 +128,7 @@ def may_submit(
     refused = _count(organisation, facts, tallies or {}, caps)
     if refused is not None:
         return refused
-    auto = None if caps.needs or not may_be_automatic else _automatic(rule, points, tallies or {})
+    auto = None if caps.needs or not may_be_automatic else _automatic(rule, asked_points, tallies or {})
     needs = (*rule.needs, *caps.needs) if caps.needs else rule.needs
     if auto is None:
         case = Case(
@@ -165,6 +168,40 @@ def _count(organisation: Organisation, facts: Facts, tallies: Mapping[str, Tally
     return None
 
 
+Pairs = Mapping[tuple[str, str], int]  # by cap and subject: the points of today; what is not in it has none
+NO_PAIRS: Final[Pairs] = {}
+
+
+def pair_subject(maker_person_id: str, checker_person_id: str) -> str:
+    """How a maker and a checker together are counted."""
+    return f"{maker_person_id} | {checker_person_id}"
+
+
+def pair_uses(
+    requirement: Requirement, points: int | None, checker: str, tallies: Mapping[str, Tally]
+) -> tuple[CapUse, ...] | CapReached:
+    """The counters of maker and checker together that a voice of this checker is counted in."""
+    uses: list[CapUse] = []
+    for cap in requirement.pair_caps:
+        tally = tallies[cap.name]
+        if tally.points + (points or 0) > cap.points:
+            left = points_text(max(0, cap.points - tally.points))
+            return CapReached(
+                f"the cap {cap.name} leaves {left} points that {checker} may approve today for this maker: "
+                "ask another checker"
+            )
+        uses.append(CapUse(cap.name, tally.subject, tally.day))
+    return tuple(uses)
+
+
+def pair_tallies(
+    requirement: Requirement, maker_person_id: str, checker_person_id: str, pairs: Pairs, day: date
+) -> dict[str, Tally]:
+    """The same counters as they were read without a lock."""
+    subject = pair_subject(maker_person_id, checker_person_id)
+    return {cap.name: Tally(subject, day, pairs.get((cap.name, subject), 0)) for cap in requirement.pair_caps}
+
+
 def _refused(cap: Cap, facts: Facts, used: int) -> Refusal:
     left = points_text(max(0, cap.points - used))
     whose = {"request": "a request", "member": "this member today", "maker": "you today"}.get(cap.per, "all today")
@@ -172,9 +209,12 @@ def _refused(cap: Cap, facts: Facts, used: int) -> Refusal:
     return BadGoodwillPoints(told) if facts.request_type == GOODWILL else CapReached(told)
 
 
-def _automatic(rule: Rule, points: int, tallies: Mapping[str, Tally]) -> tuple[CapUse, ...] | None:
-    """The counters of an approval without a second person, or None where a checker must agree."""
-    if rule.auto is None or points > rule.auto.per_request:
+def _automatic(rule: Rule, points: int | None, tallies: Mapping[str, Tally]) -> tuple[CapUse, ...] | None:
+    """The counters of an approval without a second person, or None where a checker must agree.
+
+    What has no points no cap would bound: a checker must always agree.
+    """
+    if rule.auto is None or points is None or points > rule.auto.per_request:
         return None
     uses: list[CapUse] = []
     for cap in auto_counters(rule):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from counterfoil.domain import access, delegations, eligibility, endings
+from counterfoil.domain import access, delegations, eligibility, endings, freezes
 from counterfoil.domain.access import Actor
 from counterfoil.domain.eligibility import Case, Voice
 from counterfoil.domain.organisations import Organisation
@@ -15,6 +15,7 @@ from counterfoil.domain.policies import describe_need
 from counterfoil.domain.refusals import (
     AlreadyVoted,
     ChangedSinceShown,
+    Frozen,
     InvalidPayload,
     NotNeeded,
     NotPermitted,
@@ -23,19 +24,47 @@ from counterfoil.domain.refusals import (
     SelfInterest,
     WrongRequest,
 )
-from counterfoil.domain.requests import Decide, Decision, Request, concerned_in
+from counterfoil.domain.requests import Decide, Decision, Request, concerned_in, members_in
+from counterfoil.domain.rulings import NO_PAIRS, Pairs, pair_tallies, pair_uses
 
 MESSAGE = "payload.AdminTask-Payload.actionMessage"
 
 
-def standing(organisation: Organisation, request: Request, actor: Actor, now: datetime) -> Refusal | None:
-    """None when the actor could decide this request now, else why not: what every list and view shows."""
-    case = case_of(organisation, request, None, now)
+def standing(
+    organisation: Organisation,
+    request: Request,
+    actor: Actor,
+    now: datetime,
+    *,
+    account: MemberAccount | None = None,
+    pairs: Pairs = NO_PAIRS,
+) -> Refusal | None:
+    """None when the actor could approve this request now, else why not: what every list and view shows."""
+    case = case_of(organisation, request, account, now)
     refused = _not_entitled(organisation, request, actor, case)
     if refused is not None:
         return refused
     found = spoken(organisation, request, actor, None, case)
-    return found if isinstance(found, Refusal) else None
+    refused = found if isinstance(found, Refusal) else frozen(organisation, request, account)
+    if refused is not None or has_spoken(request, actor):
+        return refused
+    checker = actor.person_id or ""
+    tallies = pair_tallies(request.requirement, request.maker_person_id, checker, pairs, now.date())
+    uses = pair_uses(request.requirement, request.points, actor.user_name, tallies)
+    return uses if isinstance(uses, Refusal) else None
+
+
+def frozen(organisation: Organisation, request: Request, account: MemberAccount | None) -> Frozen | None:
+    """The refusal of an approval while a freeze covers the request."""
+    refused = freezes.stopped_by(
+        organisation,
+        unit_id=request.unit_id,
+        request_type=request.request_type,
+        host_id=request.host_id,
+        maker_person_id=request.maker_person_id,
+        member_ids=(request.member_id if account is None else account.member_id, *members_in(request)),
+    )
+    return None if refused is None else Frozen(f"{refused.message}; rejecting it stays possible")
 
 
 def case_of(organisation: Organisation, request: Request, account: MemberAccount | None, now: datetime) -> Case:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 
 from counterfoil.application import ids, reads
@@ -9,10 +11,11 @@ from counterfoil.application.requests import Stale
 from counterfoil.domain.access import Actor
 from counterfoil.domain.comments import AddComment, Comment, masked
 from counterfoil.domain.organisations import Organisation
-from counterfoil.domain.refusals import Refusal, RequestNotFound
+from counterfoil.domain.reach import may_read
+from counterfoil.domain.refusals import Refusal
 from counterfoil.http import own, wire
 from counterfoil.http.freshness import answer_fresh
-from counterfoil.http.request_reads import request_id_of
+from counterfoil.http.request_reads import no_such_request, request_id_of
 from counterfoil.http.routing import Answer, Call, Context
 
 
@@ -80,12 +83,12 @@ async def list_page(context: Context, call: Call) -> Answer:
     request_id = request_id_of(call)
     limit, after = own.limit_of(call), own.after_of(call)
 
-    async def attempt(organisation: Organisation, _actor: Actor) -> Answer | Stale:
+    async def attempt(organisation: Organisation, actor: Actor) -> Answer | Stale:
         page = await reads.list_comments(context.pool, organisation.org_id, request_id, after, limit)
         if page is None or page.organisation_version != organisation.version:
             return Stale(page.organisation_version if page else 0)
-        if not page.is_known:
-            raise RequestNotFound("no request of this organisation has that requestId", "requestId")
+        if page.unit_id is None or not may_read(organisation, actor, page.unit_id, datetime.now(UTC)):
+            raise no_such_request()
         onward = own.next_of([each.comment_id for each in page.comments], limit)
         return Answer(200, wire.encode(CommentList([_shown(each) for each in page.comments], onward, [], [])))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -19,12 +20,13 @@ from counterfoil.domain.comments import MESSAGE_MAX, masked
 from counterfoil.domain.endings import Withdraw
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payloads import TASK, WITHHELD
-from counterfoil.domain.refusals import Refusal, RequestNotFound
+from counterfoil.domain.reach import may_read
+from counterfoil.domain.refusals import Refusal
 from counterfoil.domain.request_pages import StoredRequest
 from counterfoil.domain.requests import Decide, Request, State
 from counterfoil.http import own, request_workflow, wire
 from counterfoil.http.freshness import answer_fresh
-from counterfoil.http.request_reads import request_id_of
+from counterfoil.http.request_reads import no_such_request, request_id_of
 from counterfoil.http.request_workflow import told
 from counterfoil.http.routing import Answer, Call, Context
 
@@ -194,15 +196,17 @@ async def differences(context: Context, call: Call) -> Answer:
     """GET /counterfoil/v1/requests/{requestId}/differences: for whoever decides about another try."""
     request_id = request_id_of(call)
 
-    async def attempt(organisation: Organisation, _actor: Actor) -> Answer | Stale:
+    async def attempt(organisation: Organisation, actor: Actor) -> Answer | Stale:
         stored = await _stored(context, organisation, request_id)
         if isinstance(stored, Stale) or stored.request is None:
             return Stale(stored.organisation_version)
         earlier_id = stored.request.resubmission_of
-        found: list[FieldDifference] = []
-        if earlier_id is not None:
-            earlier = await request_workflow.fetch(context, organisation, earlier_id)
-            found = list(_differences(context, organisation, earlier, stored))
+        earlier = None if earlier_id is None else await request_workflow.fetch(context, organisation, earlier_id)
+        now = datetime.now(UTC)
+        for each in (stored.request, None if earlier is None else earlier.request):
+            if each is not None and not may_read(organisation, actor, each.unit_id, now):
+                raise no_such_request()
+        found = [] if earlier is None else list(_differences(context, organisation, earlier, stored))
         data = Differences(
             str(request_id),
             None if earlier_id is None else str(earlier_id),
@@ -219,7 +223,7 @@ async def _stored(context: Context, organisation: Organisation, request_id: UUID
     if stored is None or stored.organisation_version != organisation.version:
         return Stale(stored.organisation_version if stored else 0)
     if stored.request is None:
-        raise RequestNotFound("no request of this organisation has that requestId", "requestId")
+        raise no_such_request()
     return stored
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from msgspec import Meta, Raw
 from counterfoil.application import reads
 from counterfoil.application.inbox import Listed
 from counterfoil.application.requests import Stale
-from counterfoil.domain import request_views, timelines, voices
+from counterfoil.domain import request_views, timelines
 from counterfoil.domain.access import Actor, Right
 from counterfoil.domain.intouch_answers import number
 from counterfoil.domain.organisations import Organisation
@@ -68,6 +69,7 @@ class Approval(msgspec.Struct):
     succeeded: bool
     message: str
     needsTillCheck: bool
+    needsComment: bool
     availableAfter: Points | None
     heldAfter: Points | None
 
@@ -168,6 +170,7 @@ async def get_full(context: Context, call: Call) -> Answer:
         request = found.request
         if request is None or not may_read(organisation, actor, request.unit_id, datetime.now(UTC)):
             raise no_such_request()
+        found = replace(found, pairs=await reads.list_pairs(context.pool, organisation, request, actor))
         file = request_views.settled(organisation, found)
         return Answer(200, wire.encode(FullAnswer(_full(organisation, actor, file, request))), told(request))
 
@@ -175,8 +178,8 @@ async def get_full(context: Context, call: Call) -> Answer:
 
 
 def _full(organisation: Organisation, actor: Actor, file: RequestFile, request: Request) -> FullRequest:
-    refused = voices.standing(organisation, request, actor, file.now)
-    can = request_views.who_can(organisation, request, file.now)
+    refused = request_views.standing(organisation, file, request, actor)
+    can = request_views.who_can(organisation, file, request)
     tried_by = actor if refused is None else next(iter(can), None)
     links = [] if request.duplicate_of is None else [Link("duplicateOf", str(request.duplicate_of))]
     links += [Link("sameReference", str(each)) for each in file.same_reference if each != request.duplicate_of]
@@ -188,7 +191,9 @@ def _full(organisation: Organisation, actor: Actor, file: RequestFile, request: 
         flags=[Flag(each, request_views.explain_flag(each)) for each in request.flags],
         links=links,
         position=_position(request_views.position(file)),
-        approval=None if tried_by is None else _approval(request_views.preview(organisation, file, tried_by)),
+        approval=None
+        if tried_by is None
+        else _approval(request_views.preview(organisation, file, tried_by), needs_comment=request.requirement.comment),
         approvers=_approvers(organisation, file, request, can),
     )
 
@@ -206,7 +211,7 @@ def _position(found: Position | None) -> MemberPosition | None:
     )
 
 
-def _approval(found: Preview) -> Approval:
+def _approval(found: Preview, *, needs_comment: bool) -> Approval:
     return Approval(
         by=found.person_id,
         isLast=found.is_last,
@@ -215,6 +220,7 @@ def _approval(found: Preview) -> Approval:
         succeeded=found.succeeded,
         message=found.message,
         needsTillCheck=found.needs_till_check,
+        needsComment=needs_comment,
         availableAfter=None if found.available_after is None else number(found.available_after),
         heldAfter=None if found.held_after is None else number(found.held_after),
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from counterfoil.domain.caps import CapBook, TallyAsked
+from counterfoil.domain.rulings import Pairs
 from counterfoil.storage import statements
 from counterfoil.storage.database import Tx
 
@@ -24,6 +25,12 @@ async def lock_for_submission(tx: Tx, org_id: int, asked: Sequence[TallyAsked], 
         book.counted(row["cap"], row["subject"], row["day"], row["points"])
         book.offer(row["request_id"], row["cap"], "", row["subject"], row["day"])
     return book
+
+
+async def read_pairs(tx: Tx, org_id: int, caps: Sequence[str], subjects: Sequence[str], zone: str) -> Pairs:
+    """The points that are counted today, for views."""
+    rows = await tx.fetch(_SQL["read_pairs"], org_id, caps, subjects, zone)
+    return {(row["cap"], row["subject"]): row["points"] for row in rows}
 
 
 async def lock_for_decision(

@@ -3,7 +3,7 @@
 -- A member is counted under one number, whatever identifier is sent. $8 is the organisation's time zone.
 WITH asked AS MATERIALIZED (
     SELECT a.request_id, a.cap, (clock_timestamp() AT TIME ZONE $8)::date AS day,
-        CASE WHEN a.per <> 'member' THEN a.subject
+        CASE WHEN a.per <> 'member' THEN a.subject WHEN a.kind = 'id' THEN 'member ' || a.subject
              ELSE coalesce('member ' || i.member_id, a.kind || ' ' || a.subject) END AS subject
     FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
         AS a (request_id, cap, per, subject, kind, value)
@@ -45,3 +45,9 @@ WITH locked_request AS MATERIALIZED (
 )
 SELECT w.request_id, w.checker, w.cap, w.subject, w.day, w.points AS used, l.points
 FROM wanted w JOIN locked l ON l.cap = w.cap AND l.subject = w.subject AND l.day = w.day
+
+-- name: read_pairs
+-- What makers and checkers together have in counters of today, without a lock. $4 is the organisation's time zone.
+SELECT c.cap, c.subject, c.points FROM cap_counter c
+WHERE c.org_id = $1 AND c.cap = ANY ($2::text[]) AND c.subject = ANY ($3::text[])
+  AND c.day = (clock_timestamp() AT TIME ZONE $4)::date

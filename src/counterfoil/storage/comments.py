@@ -25,10 +25,10 @@ class CommentFile:
 
 @dataclass(frozen=True, slots=True)
 class CommentPage:
-    """Some comments; `is_known` tells whether there is such a request at all."""
+    """Some comments; `unit_id` is where the request was made, None where there is no such one."""
 
     organisation_version: int
-    is_known: bool
+    unit_id: int | None
     comments: Sequence[Comment]
 
 
@@ -55,7 +55,7 @@ async def list_comments(tx: Tx, org_id: int, request_id: UUID, after: UUID | Non
     if not rows:
         return None
     found = [_comment(row) for row in rows if row["comment_id"] is not None]
-    return CommentPage(rows[0]["organisation_version"], rows[0]["found"] is not None, found)
+    return CommentPage(rows[0]["organisation_version"], rows[0]["unit_id"], found)
 
 
 def _comment(row: Any) -> Comment:

@@ -10,7 +10,7 @@ LEFT JOIN request_comment c ON c.org_id = $1 AND c.request_id = a.request_id AND
 
 -- name: list_comments
 -- A page of the comments on a request, oldest first, from the one after $3 on.
-SELECT o.version AS organisation_version, r.request_id AS found, c.comment_id, c.request_id, c.person_id, c.user_id,
+SELECT o.version AS organisation_version, r.unit_id, c.comment_id, c.request_id, c.person_id, c.user_id,
     c.user_name, c.message, c.made_at
 FROM organisation o
 LEFT JOIN request r ON r.org_id = o.org_id AND r.request_id = $2 AND r.request_type <> 'ADMIN-CHANGE'
