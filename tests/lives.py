@@ -139,17 +139,10 @@ class Lives:
             life.state = "succeeded"
             return life.state
         used = {each for voice in self.counting(life) for each in voice}
-        if person in used:
-            return 2002
-        free = [each for each in holders if each not in used]
+        free = [] if person in used else [each for each in holders if each not in used]
         if not free:
             return 2002
-        holder: str | None = free[0]
-        if verdict == "approved" and not self.agreed(life):
-            given = [each for _, each in self.counting(life)]
-            before = self.filled(given, life.members, life.others)
-            useful = (each for each in free if self.filled([*given, each], life.members, life.others) > before)
-            holder = next(useful, None)
+        holder = free[0] if verdict == "rejected" else self.useful(life, free)
         if holder is None:
             return 2001
         if verdict == "approved" and self.frozen(life.maker):
@@ -160,6 +153,14 @@ class Lives:
         elif self.agreed(life):
             life.state = "succeeded"
         return life.state
+
+    def useful(self, life: Life, free: list[str]) -> str | None:
+        """The first right that would fill one place more; any where none is open."""
+        if self.agreed(life):
+            return free[0]
+        given = [each for _, each in self.counting(life)]
+        before = self.filled(given, life.members, life.others)
+        return next((each for each in free if self.filled([*given, each], life.members, life.others) > before), None)
 
     def counting(self, life: Life) -> list[tuple[str, str]]:
         """The voices that count now: of each person the last one that they gave, or that was given for them."""
