@@ -139,10 +139,10 @@ class Lives:
             life.state = "succeeded"
             return life.state
         used = {each for voice in self.counting(life) for each in voice}
-        free = [each for each in holders if each not in used]
-        if person in used or not free:
+        free = [] if person in used else [each for each in holders if each not in used]
+        if not free:
             return 2002
-        holder = self.holder_for(life, free) if verdict == "approved" else free[0]
+        holder = free[0] if verdict == "rejected" else self.useful(life, free)
         if holder is None:
             return 2001
         if verdict == "approved" and self.frozen(life.maker):
@@ -154,8 +154,8 @@ class Lives:
             life.state = "succeeded"
         return life.state
 
-    def holder_for(self, life: Life, free: list[str]) -> str | None:
-        """With whose right an approval is given: the first that brings the request further."""
+    def useful(self, life: Life, free: list[str]) -> str | None:
+        """The first right that would fill one place more; any where none is open."""
         if self.agreed(life):
             return free[0]
         given = [each for _, each in self.counting(life)]

@@ -259,10 +259,26 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.oracle.lent)
     @rule(which=WHICH, own=st.sampled_from([True, True, False]))
     def end_delegation(self, which: int, *, own: bool) -> None:
-        self.oracle.now += 1
         delegation_id = list(self.oracle.lent)[which % len(self.oracle.lent)]
         lent = self.oracle.lent[delegation_id]
-        person = lent.delegator if own else lent.delegate
+        self._end_delegation(delegation_id, lent.delegator if own else lent.delegate)
+
+    @precondition(lambda self: any(not each.over for each in self.oracle.lent.values()))
+    @rule(which=WHICH, first=st.booleans())
+    def take_back_speak_and_lend_again(self, which: int, first: bool) -> None:  # noqa: FBT001 - as drawn
+        """Of one right there is one voice, whoever gives it."""
+        opened = [delegation_id for delegation_id, each in self.oracle.lent.items() if not each.over]
+        delegation_id = opened[which % len(opened)]
+        lent, request_id = self.oracle.lent[delegation_id], self.request(which, of=(PENDING,))
+        pair = (lent.delegate, lent.delegator) if first else (lent.delegator, lent.delegate)
+        self._decide(request_id, pair[0], "approved")
+        self._end_delegation(delegation_id, lent.delegator)
+        self._decide(request_id, pair[1], "approved")
+        self.delegate(lent.delegator, lent.delegate, 0, 24)
+        self._decide(request_id, pair[0], "approved")
+
+    def _end_delegation(self, delegation_id: UUID, person: str) -> None:
+        self.oracle.now += 1
         expected = self.oracle.end(delegation_id, person)
         command_id = ids.uuid7()
         assert expected == self.run(
