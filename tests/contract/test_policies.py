@@ -11,6 +11,7 @@ from tests.contract import calls
 from tests.contract.shop import (
     CHECKER,
     CREATE,
+    NOBODY,
     OTHER_TILL,
     OTHER_ZONE,
     SECOND,
@@ -22,6 +23,7 @@ from tests.contract.shop import (
     data_of,
     decision,
 )
+from tests.contract.test_life import SOON, good, post
 
 ACCESS = "/counterfoil/v1/access"
 AUTO = {"perRequest": 100, "perMember": 100, "perMaker": 1000, "perDay": 1000}
@@ -112,6 +114,37 @@ def test_why_somebody_may_or_may_not(shop: Shop) -> None:
     elsewhere = ask(shop, person="E-1001", unit=OTHER_TILL, type="POINTS-REDEMPTION").json()["data"]["rights"][0]
     assert elsewhere["allowed"] is False
     assert f"unit {OTHER_TILL} is not below it" in elsewhere["reasons"][0]
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("delegate", "lent by E-1002: covers it"),
+        ("no login", "has no active user"),
+        ("a limit and no points", "only up to 100 points, and CUSTOMER-STATUS-CHANGE has none"),
+    ],
+)
+def test_what_is_explained_is_what_a_decision_is_told(make_shop: Callable[..., Shop], case: str, said: str) -> None:
+    shop = make_shop()
+    kind, who, by = "POINTS-REDEMPTION", "E-1002", CHECKER
+    if case == "delegate":
+        who, by = "E-1005", NOBODY
+        lent = {"delegate": who, "until": SOON.isoformat()}
+        good(post(shop, "delegations", CHECKER, lent))
+    token = shop.token(by)
+    if case == "no login":
+        next(each for each in shop.content["people"] if each["staffId"] == who)["users"][0]["active"] = False
+    if case == "a limit and no points":
+        kind = "CUSTOMER-STATUS-CHANGE"
+        next(each for each in shop.content["grants"] if each["person"] == who)["pointsMax"] = 100
+    shop.apply()
+    request_id = data_of(shop.submit(calls.body(shop, kind), path=calls.url(kind)))["requestId"]
+    told, other = (
+        ask(shop, person=each, unit=TILL, type=kind, points="5").json()["data"]["rights"][1] for each in (who, "E-1001")
+    )
+    answer = shop.decide(request_id, path=calls.url(kind), by=None, X_CAP_UI_AUTH_TOKEN=token)
+    assert told["allowed"] is (answer.status_code == 200) is (who in other["others"])
+    assert any(said in reason for reason in told["reasons"]), told
 
 
 @pytest.mark.parametrize(

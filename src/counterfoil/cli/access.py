@@ -108,9 +108,7 @@ def report(*, org: int | None = None, as_json: Json = False) -> int:
     for each in both:
         tell(f"{each.person_id} may both make and decide at {', '.join(map(str, each.unit_ids))} and below")
     for one in without:
-        tell(
-            f"unit {one.unit_id}: nobody could decide {one.request_type} of {one.person_id} ({one.rule}): {one.reason}"
-        )
+        tell(f"unit {one.unit_id}: {one.request_type} of {one.person_id} ({one.rule}): {one.reason}")
     tell(f"{len(both)} people with both rights in one place, {len(without)} makers without a checker")
     return 0
 

@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from counterfoil.domain.eligibility import Case, can_be_met
-from counterfoil.domain.policies import Need, describe_needs
 from counterfoil.domain.refusals import (
     InvalidPayload,
     NobodyCanCheck,
@@ -337,16 +335,6 @@ def may_make(
             "access team for CanMakeRequest there or at a unit above it",
         )
     return None
-
-
-def nobody_can_check(organisation: Organisation, needs: tuple[Need, ...], case: Case) -> Refusal | None:
-    """Refuse what different people other than the maker could never agree to together."""
-    if can_be_met(organisation, needs, case):
-        return None
-    return NobodyCanCheck(
-        f"nobody could ever decide this request: it needs {describe_needs(needs)}, all different active people other "
-        f"than the maker, with a user and with CanCheckRequest at unit {case.unit_id} or above it"
-    )
 
 
 def may_decide(

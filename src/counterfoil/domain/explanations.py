@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from counterfoil.domain.access import Grant, Right, has_right, units_above
-from counterfoil.domain.eligibility import Case, can_be_met, candidates, maker_stores
-from counterfoil.domain.organisations import Organisation
-from counterfoil.domain.payload_types import TYPES
+from counterfoil.domain import access, proofs, rulings
+from counterfoil.domain.access import Actor, Grant, Place, Right, units_above
+from counterfoil.domain.conditions import WEEK_MINUTES, minute_of_week
+from counterfoil.domain.eligibility import candidates
+from counterfoil.domain.organisations import Delegation, Organisation
+from counterfoil.domain.payload_types import TYPES, WITH_POINTS
 from counterfoil.domain.payloads import points_text
-from counterfoil.domain.policies import describe_needs
+from counterfoil.domain.policies import Rule
+from counterfoil.domain.proofs import OTHER_LOGIN, Region
+from counterfoil.domain.refusals import NobodyCanCheck
+from counterfoil.domain.rulings import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +29,11 @@ class Question:
     request_type: str
     points: int
     at: datetime
+
+    @property
+    def amount(self) -> int | None:
+        """The points as a request has them: None for the types that have none."""
+        return self.points if self.request_type in WITH_POINTS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,46 +52,98 @@ def explain(organisation: Organisation, asked: Question) -> tuple[Explanation, E
 
 
 def _explain(organisation: Organisation, asked: Question, right: Right) -> Explanation:
-    is_allowed = _holds(organisation, asked.person_id, asked, right)
     others = tuple(
         person_id
         for person_id in sorted(organisation.people)
-        if person_id != asked.person_id and _holds(organisation, person_id, asked, right)
+        if person_id != asked.person_id and _is_allowed(organisation, person_id, asked, right)
     )
+    is_allowed = _is_allowed(organisation, asked.person_id, asked, right)
     return Explanation(right, is_allowed, tuple(_reasons(organisation, asked, right)), others)
 
 
-def _holds(organisation: Organisation, person_id: str, asked: Question, right: Right) -> bool:
-    return has_right(
-        organisation, person_id, right,
-        unit_id=asked.unit_id, request_type=asked.request_type, points=asked.points, now=asked.at,
-    )  # fmt: skip
+def _is_allowed(organisation: Organisation, person_id: str, asked: Question, right: Right) -> bool:
+    """What a submission, or a decision about somebody else's request, would be told."""
+    if next(_obstacles(organisation, person_id, asked, right), None) is not None:
+        return False
+    if right is Right.CHECK:
+        refused = access.may_decide(
+            organisation, _actor(organisation, person_id), "",
+            unit_id=asked.unit_id, request_type=asked.request_type, points=asked.amount, now=asked.at,
+        )  # fmt: skip
+    else:
+        refused = access.may_make(
+            organisation, _actor(organisation, person_id), _place(asked.unit_id), asked.request_type, asked.amount,
+            asked.at,
+        )  # fmt: skip
+    return refused is None
 
 
-def _reasons(organisation: Organisation, asked: Question, right: Right) -> Iterator[str]:
-    person = organisation.people.get(asked.person_id)
+def _actor(organisation: Organisation, person_id: str, login: str = "") -> Actor:
+    has_user = person_id in organisation.people_with_user
+    return Actor(organisation.org_id, organisation.version, login, frozenset(), person_id, 0, person_id, has_user)
+
+
+def _place(unit_id: int) -> Place:
+    return Place(unit_id, None, None, None, None)
+
+
+def _obstacles(organisation: Organisation, person_id: str, asked: Question, right: Right) -> Iterator[str]:
+    """What no grant helps against."""
+    person, unit = organisation.people.get(person_id), organisation.units.get(asked.unit_id)
     if person is None:
-        yield f"there is no person {asked.person_id}"
+        yield f"there is no person {person_id}"
         return
     if not person.active:
-        yield f"{asked.person_id} is not active"
-    if right is Right.CHECK and asked.person_id not in organisation.people_with_user:
-        yield f"{asked.person_id} has no active user, so they cannot sign in to decide"
-    unit = organisation.units.get(asked.unit_id)
+        yield f"{person_id} is not active"
+    can_sign_in = person_id in organisation.people_with_user
+    if right is Right.CHECK and not can_sign_in:
+        yield f"{person_id} has no active user, so they cannot sign in to decide"
+    if right is Right.MAKE and not (can_sign_in or _is_called_for(organisation, person_id)):
+        yield f"{person_id} has no active user and answers for no calling system, so they cannot make a request"
+    refused = access.why_not_check(organisation, person, asked.at) if right is Right.CHECK else None
+    if refused is not None:
+        yield refused.message
     if unit is None:
         yield f"there is no unit {asked.unit_id}"
     elif not unit.active and right is Right.MAKE:
         yield f"unit {asked.unit_id} is closed: no request can be made there; those that were can be decided"
+    if organisation.policy is None and right is Right.MAKE:
+        yield "the organisation has no policy, so nothing can be requested"
+
+
+def _is_called_for(organisation: Organisation, person_id: str) -> bool:
+    return any(each.active and each.person_id == person_id for each in organisation.credentials.values())
+
+
+def _reasons(organisation: Organisation, asked: Question, right: Right) -> Iterator[str]:
+    obstacles = [*_obstacles(organisation, asked.person_id, asked, right)]
+    yield from obstacles
+    if asked.person_id not in organisation.people:
+        return
+    fits = "would cover it" if obstacles else "covers it"
     grants = [each for each in organisation.grants_of_person.get(asked.person_id, ()) if each.access_right is right]
     if not grants:
         yield f"{asked.person_id} has no grant of {right}, neither of their own nor through a group"
     for grant in grants:
-        missing = list(_missing(organisation, grant, asked))
-        told = f"{right} {_where(grant)}{_through(grant)}"
-        yield f"{told}: {'; '.join(missing)}" if missing else f"{told}: covers it"
+        missing = "; ".join(_missing(organisation, grant, asked))
+        yield f"{right} {_where(grant)}{_through(grant)}: {missing or fits}"
+    for lent in organisation.delegations_to.get(asked.person_id, ()) if right is Right.CHECK else ():
+        lender = lent.delegator_id
+        missing = "; ".join(_missing(organisation, lent, asked)) or (
+            "" if _holds(organisation, lender, asked) else f"{lender} may not decide that now, so cannot lend it"
+        )
+        yield f"{right} {_where(lent)} lent by {lender}: {missing or fits}"
 
 
-def _where(grant: Grant) -> str:
+def _holds(organisation: Organisation, person_id: str, asked: Question) -> bool:
+    """Whether somebody has the deciding right that they lend."""
+    return access.has_right(
+        organisation, person_id, Right.CHECK,
+        unit_id=asked.unit_id, request_type=asked.request_type, points=asked.amount, now=asked.at,
+    )  # fmt: skip
+
+
+def _where(grant: Grant | Delegation) -> str:
     return "for the whole organisation" if grant.unit_id is None else f"at unit {grant.unit_id}"
 
 
@@ -88,13 +151,17 @@ def _through(grant: Grant) -> str:
     return f" through the group {grant.group_id}" if grant.group_id else ""
 
 
-def _missing(organisation: Organisation, grant: Grant, asked: Question) -> Iterator[str]:
+def _missing(organisation: Organisation, grant: Grant | Delegation, asked: Question) -> Iterator[str]:
     """Each part of the grant that does not fit."""
+    if isinstance(grant, Delegation) and grant.ended_at is not None:
+        yield f"was ended {grant.ended_at.isoformat()}"
     if grant.unit_id is not None and grant.unit_id not in units_above(organisation.units, asked.unit_id):
         yield f"unit {asked.unit_id} is not below it"
     if grant.request_type not in (None, asked.request_type):
         yield f"only for {grant.request_type}"
-    if grant.points_max is not None and asked.points > grant.points_max:
+    if grant.points_max is not None and asked.amount is None:
+        yield f"only up to {points_text(grant.points_max)} points, and {asked.request_type} has none"
+    elif grant.points_max is not None and asked.points > grant.points_max:
         yield f"only up to {points_text(grant.points_max)} points"
     if grant.valid_from is not None and asked.at < grant.valid_from:
         yield f"begins {grant.valid_from.isoformat()}"
@@ -145,34 +212,70 @@ def both_rights(organisation: Organisation, at: datetime) -> Iterator[BothRights
 
 
 def without_checker(organisation: Organisation, at: datetime) -> Iterator[WithoutChecker]:
-    """Open tills, and stores without one, where a maker's requests would be refused because nobody could decide."""
+    """Open tills, and stores without one, where a maker's requests would be refused because nobody could decide.
+
+    Everything that rules and caps tell apart is tried once: no more than `policy prove` looks at.
+    """
+    policy = organisation.policy
+    if policy is None:
+        return
+    order = {rule.name: number for number, rule in enumerate(policy.ladder)}
+    kinds = sorted(
+        ((leaf.region, leaf.rule) for leaf in proofs.leaves(policy, organisation.units) if leaf.rule is not None),
+        key=lambda each: (order[each[1].name], each[0].low),
+    )
     stores = {unit.store_id for unit in organisation.units.values() if unit.active}
-    makers = sorted({grant.person_id for grant in organisation.personal_grants() if grant.access_right is Right.MAKE})
+    makers = defaultdict[str, set[int | None]](set)
+    for grant in organisation.personal_grants():
+        if grant.access_right is Right.MAKE:
+            makers[grant.person_id].add(grant.unit_id)
     for unit in sorted(organisation.units.values(), key=lambda each: each.unit_id):
         if not unit.active or unit.kind.value not in ("till", "store") or unit.unit_id in stores:
             continue
-        for person_id in makers:
-            yield from _without_checker(organisation, unit.unit_id, person_id, at)
+        for person_id in sorted(makers):
+            if makers[person_id] & {None, *organisation.above(unit.unit_id)}:
+                yield from _without_checker(organisation, unit.unit_id, person_id, kinds, at)
 
 
 def _without_checker(
-    organisation: Organisation, unit_id: int, person_id: str, at: datetime
+    organisation: Organisation, unit_id: int, person_id: str, kinds: Sequence[tuple[Region, Rule]], at: datetime
 ) -> Iterator[WithoutChecker]:
     """The first rule for each type that nobody could meet for this maker."""
+    groups, above = organisation.groups_of.get(person_id, frozenset()), organisation.above(unit_id)
     for kind in TYPES:
-        for _, rule in organisation.rules:
-            points = max(1, (rule.when.above or 0) + 1)
-            asked = Question(person_id, unit_id, kind, points, at)
-            if (rule.when.types and kind not in rule.when.types) or not _holds(
-                organisation, person_id, asked, Right.MAKE
-            ):
+        for region, rule in kinds:
+            if kind not in region.types or above & region.named not in region.places:
                 continue
-            if rule.when.units and not set(rule.when.units) & organisation.above(unit_id):
+            if any((group in groups) is not held for group, held in region.groups):
                 continue
-            stores = maker_stores(organisation, rule.needs, person_id, at)
-            case = Case(unit_id, kind, points, frozenset({person_id}), at, stores)
-            if not can_be_met(organisation, rule.needs, case):
+            refused = _refused(organisation, unit_id, person_id, kind, region, at)
+            if refused is not None:
                 able = [each for each in candidates(organisation, unit_id) if each != person_id]
-                told = f"it needs {describe_needs(rule.needs)}; others with a right to decide there: "
-                yield WithoutChecker(unit_id, person_id, kind, rule.name, told + (", ".join(able) or "nobody"))
+                told = f"{refused.message}; others with a right to decide there: {', '.join(able) or 'nobody'}"
+                yield WithoutChecker(unit_id, person_id, kind, rule.name, told)
                 break
+
+
+def _refused(
+    organisation: Organisation, unit_id: int, person_id: str, kind: str, region: Region, at: datetime
+) -> NobodyCanCheck | None:
+    """What the smallest such request would be refused with (2021), where counters are at 0 and where they are full."""
+    caps = organisation.policy.caps if organisation.policy else ()
+    login = OTHER_LOGIN if OTHER_LOGIN in region.logins else min(region.logins)
+    now = _moment(at, region.minutes, minute_of_week(at, organisation.zone))
+    for is_full in (False, True) if any(cap.needs for cap in caps) else (False,):
+        tallies = {cap.name: Tally("", at.date(), cap.points if is_full and cap.needs else 0) for cap in caps}
+        ruling = rulings.may_submit(
+            organisation, _actor(organisation, person_id, login), _place(unit_id), kind,
+            region.low if kind in WITH_POINTS else None, now, tallies=tallies,
+        )  # fmt: skip
+        if isinstance(ruling, NobodyCanCheck):
+            return ruling
+    return None
+
+
+def _moment(at: datetime, minutes: Sequence[tuple[int, int]], minute: int) -> datetime:
+    """The first moment from `at` on that lies in such minutes of the week."""
+    if any(start <= minute < end for start, end in minutes):
+        return at
+    return at + timedelta(minutes=min((start - minute) % WEEK_MINUTES for start, _ in minutes))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from counterfoil.domain import access, attribution
 from counterfoil.domain.access import Actor, Place
 from counterfoil.domain.conditions import Facts, asks_for_time, minute_of_week
-from counterfoil.domain.eligibility import Case, maker_stores
+from counterfoil.domain.eligibility import Case, can_be_met, candidates, maker_stores
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payloads import points_text
-from counterfoil.domain.policies import Cap, CapSubject, Need, PairCap, Requirement, Rule, auto_counters
+from counterfoil.domain.policies import Cap, CapSubject, Need, PairCap, Requirement, Rule, auto_counters, describe_needs
 from counterfoil.domain.refusals import BadGoodwillPoints, CapReached, NobodyCanCheck, Refusal, SelfInterest
 
 GOODWILL = "GOODWILL-POINTS"
@@ -135,7 +135,7 @@ def may_submit(
             place.unit_id, request_type, asked_points, concerned | {maker}, now,
             maker_stores(organisation, needs, maker, now),
         )  # fmt: skip
-        refused = access.nobody_can_check(organisation, needs, case)
+        refused = nobody_can_check(organisation, needs, case)
         if refused is not None:
             return refused
     return Ruling(
@@ -145,6 +145,22 @@ def may_submit(
         (*caps.uses, *(auto or ())),
         None if auto is None else rule.name,
     )  # fmt: skip
+
+
+def nobody_can_check(organisation: Organisation, needs: tuple[Need, ...], case: Case) -> Refusal | None:
+    """Refuse what different people other than the maker could not agree to together, and say if that will end."""
+    if can_be_met(organisation, needs, case):
+        return None
+    who = f"it needs {describe_needs(needs)}, all different active people other than the maker, with a user and with "
+    who += f"CanCheckRequest at unit {case.unit_id} or above it"
+    ends = {organisation.people[each].suspended_until for each in candidates(organisation, case.unit_id)}
+    for end in sorted(each for each in ends if each is not None and each > case.now):
+        if can_be_met(organisation, needs, replace(case, now=end)):
+            until = f"{end.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+            return NobodyCanCheck(
+                f"nobody can decide this request before {until}, for people are suspended: {who}. Make it again then"
+            )
+    return NobodyCanCheck(f"nobody could ever decide this request: {who}")
 
 
 def _count(organisation: Organisation, facts: Facts, tallies: Mapping[str, Tally], caps: _Caps) -> Refusal | None:
