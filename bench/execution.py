@@ -21,7 +21,7 @@ from bench.figures import AT_LEAST, AT_MOST, Report, Run, percentile
 from bench.outside import HEADER, Approved, Calls, Sandbox, dead_host, prepare, sandbox
 from bench.scratch import Scratch, machine_seconds
 from counterfoil.application.group_commit import Limits
-from counterfoil.application.keys import Keyring, load_keys
+from counterfoil.application.keys import KeysInUse
 from counterfoil.application.organisations import Organisations
 from counterfoil.cli.executors import spare_the_collector
 from counterfoil.executor.engine import Bounds, open_executor
@@ -61,7 +61,7 @@ class Place:
 
     scratch: Scratch
     url: str
-    keyring: Keyring
+    keys: KeysInUse
     host: Sandbox
 
     @asynccontextmanager
@@ -69,7 +69,7 @@ class Place:
         """What puts requests in; the run is part of their references."""
         connection = await asyncpg.connect(self.url)
         try:
-            yield Approved(connection, self.keyring, run)
+            yield Approved(connection, self.keys, run)
         finally:
             await connection.close()
 
@@ -82,7 +82,7 @@ class Place:
         pool = await database.open_pool(self.url, size=settings.pool_size, statement_cache=settings.statement_cache)
         try:
             async with open_executor(
-                pool, Organisations(pool), self.keyring, limits, calls, bounds=bounds, owner=f"bench-{time.time_ns()}"
+                pool, Organisations(pool), self.keys, limits, calls, bounds=bounds, owner=f"bench-{time.time_ns()}"
             ):
                 yield
         finally:
@@ -103,6 +103,10 @@ def execution(server: Scratch, report: Report) -> None:
 def among_very_many(server: Scratch, report: Report) -> None:
     """(i) A fresh request among 100 k of 1000 organisations."""
     _claims(server, report, VERY_MANY)
+
+
+def _keys(server: Scratch, url: str) -> KeysInUse:
+    return KeysInUse(servers.product_settings(server, url).keys_path, print)
 
 
 def _rate(count: int, times: list[float], groups: float, before: list[float], after: list[float]) -> Run:
@@ -134,7 +138,7 @@ async def _execution(server: Scratch, report: Report) -> None:
         host, dead = stack.enter_context(sandbox()), stack.enter_context(dead_host())
         url = await server.create("execution")
         await prepare(url, ONE, host.url, dead)
-        place = Place(server, url, load_keys(servers.product_settings(server, url).keys_path), host)
+        place = Place(server, url, _keys(server, url), host)
         async with place.approved("one") as approved:
             for number in range(-1, ROUNDS):  # the first round warms up
                 runs = {"i bare client loop": await _bare(place, number)}
@@ -232,8 +236,7 @@ async def _compare_claims(server: Scratch, report: Report, backlog: Backlog, hos
     for each in (NONE, backlog):
         url = await server.create(f"waiting_{each.waiting}")
         await prepare(url, where, host.url, dead)
-        keyring = load_keys(servers.product_settings(server, url).keys_path)
-        places[each] = Place(server, url, keyring, host)
+        places[each] = Place(server, url, _keys(server, url), host)
     for number in range(-1, CLAIM_ROUNDS):
         for each, place in places.items():
             async with place.approved(f"{each.waiting}.{number}") as approved:

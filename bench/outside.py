@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,7 +23,7 @@ from bench import contract, seed
 from bench.in_process import Groups
 from bench.scratch import process_seconds
 from counterfoil.application import ids
-from counterfoil.application.keys import Keyring
+from counterfoil.application.keys import KeysInUse
 
 HEADER = "Authorization"
 _POINTS = 10**12
@@ -92,7 +93,7 @@ class Approved:
     """Puts approved requests into the database as if other processes had decided them."""
 
     connection: asyncpg.Connection[asyncpg.Record]
-    keyring: Keyring
+    keys: KeysInUse
     run: str
     count: int = 0
     references: set[str] = field(default_factory=set)
@@ -114,7 +115,8 @@ class Approved:
             self.references.update(references)
 
     def _sealed(self, org_id: int, request_id: UUID) -> bytes:
-        return _pack({HEADER: self.keyring.seal(org_id, request_id, HEADER, contract.Caller(org_id, 1).authorization)})
+        value = contract.Caller(org_id, 1).authorization
+        return _pack({HEADER: self.keys.now().seal(org_id, request_id, HEADER, value, now=time.time())})
 
     async def waiting(self, host_id: str) -> int:
         """How many of a host are not at their end."""

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,3 +123,12 @@ def test_metrics_as_text() -> None:
 def test_an_unknown_age_is_left_out() -> None:
     text = telemetry.render_metrics(telemetry.Telemetry().registry, None).decode()
     assert "oldest_pending_seconds{" not in text
+
+
+def test_a_file_that_a_worker_has_just_opened_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Between its making and its first bytes there is nothing in it, and the scrape must not fail."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    (tmp_path / "counter_1.db").touch()
+    (tmp_path / "gauge_liveall_2.db").symlink_to(tmp_path / "gone")
+    text = telemetry.render_metrics(telemetry.Telemetry().registry, {7: 1.5}).decode()
+    assert 'counterfoil_oldest_pending_seconds{org_id="7"} 1.5' in text.splitlines()

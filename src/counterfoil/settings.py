@@ -235,6 +235,14 @@ class Settings:
             _on_or_off,
         ),
     )
+    execute_metrics_port: int = field(
+        default=0,
+        metadata=_read(
+            "COUNTERFOIL_EXECUTE_METRICS_PORT",
+            "port at which `counterfoil execute` serves its metrics on COUNTERFOIL_HOST; 0: not at all",
+            _whole(0, 65_535),
+        ),
+    )
     calls_max: int = field(
         default=64,
         metadata=_read("COUNTERFOIL_CALLS_MAX", "calls to external hosts of one process at once", _whole(1, 10_000)),

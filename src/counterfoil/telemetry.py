@@ -10,7 +10,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -25,7 +26,10 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
     multiprocess,
+    start_http_server,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 SECONDS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -58,6 +62,11 @@ def log() -> structlog.typing.FilteringBoundLogger:
     """The log of this process."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     return logger
+
+
+def keys_not_read(reason: str) -> None:
+    """The keys file has changed and cannot be used: the process goes on with what it has."""
+    log().error("keys not read again", reason=reason)
 
 
 def describe(error: BaseException) -> dict[str, Any]:
@@ -194,12 +203,32 @@ class Telemetry:
         self._pause_told = reason is not None
 
 
+def _is_filled(file: os.DirEntry[str]) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:  # its process has just ended
+        return False
+
+
+class _AllWorkers(Collector):
+    """What the processes have counted, each in files of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        """Every file but those that a process has opened and not filled yet, which the library cannot read."""
+        files = [each.path for each in os.scandir(self._folder) if each.name.endswith(".db") and _is_filled(each)]
+        merged: Iterable[Metric] = multiprocess.MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return merged
+
+
 def render_metrics(registry: CollectorRegistry, oldest_pending: Mapping[int, float] | None) -> bytes:
     """The metrics of all workers in Prometheus' text form, and the ages that were just read."""
     merged = registry
-    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         merged = CollectorRegistry()
-        multiprocess.MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
+        merged.register(_AllWorkers(Path(folder)))
     # Built by hand: a gauge made here would be shared as a file, and added up.
     lines = ["# HELP counterfoil_oldest_pending_seconds Age of the oldest undecided request",
              "# TYPE counterfoil_oldest_pending_seconds gauge"]  # fmt: skip
@@ -208,6 +237,21 @@ def render_metrics(registry: CollectorRegistry, oldest_pending: Mapping[int, flo
         for org_id, age in sorted((oldest_pending or {}).items())
     ]
     return generate_latest(merged) + "\n".join(lines).encode() + b"\n"
+
+
+@contextmanager
+def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]:
+    """Serve the metrics of this process alone, on a thread of its own; with port 0 not at all."""
+    if not port:
+        yield
+        return
+    server, thread = start_http_server(port, host, registry)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def worker_died(pid: int) -> None:

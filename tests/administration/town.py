@@ -22,7 +22,8 @@ RIGHTS = {ADA: "CanAdminister", BEN: "CanAdminister", CLEO: "CanAdminister", MIA
 GUARDED = (
     "organisation", "org_unit", "person", "app_user", "credential", "access_grant", "host", "policy", "programme",
     "member", "member_identifier", "lot", "journal", "posting", "redemption", "directory", "direct_use",
-    "access_group", "ui_token_issuer",
+    "access_group", "ui_token_issuer", "person_group", "person_group_member", "person_identifier", "reason_code",
+    "goodwill", "member_status",
 )  # fmt: skip
 
 

@@ -13,8 +13,8 @@ from joserfc import jws
 from joserfc.jwk import KeySet, RSAKey
 
 from counterfoil.application import access_tokens
-from counterfoil.application.access_tokens import AccessToken, AccessTokens, SigningKeys
-from counterfoil.application.keys import create_keys, load_keys, rotate_signing_key
+from counterfoil.application.access_tokens import AccessToken, AccessTokens
+from counterfoil.application.keys import KeysInUse, create_keys, load_keys, rotate_signing_key
 
 NOW, TICKS = 1_790_000_000.7, 50.0
 ISSUED = int(NOW)
@@ -26,7 +26,7 @@ class Issuer:
     def __init__(self, path: Path, *, seconds_max: int = 3600) -> None:
         self.path = path
         self.told: list[str] = []
-        self.keys = SigningKeys(path, load_keys(path).signing, self.told.append)
+        self.keys = KeysInUse(path, self.told.append)
         self.tokens = AccessTokens(self.keys, seconds_max=seconds_max)
 
     def issue(self, now: float = NOW, ticks: float = TICKS, seconds: int = 300) -> bytes:
@@ -217,7 +217,7 @@ def test_a_file_that_cannot_be_used_changes_nothing(path: Path) -> None:
     path.touch(mode=0o600)
     path.write_bytes(content)
     rotate_signing_key(path, now=ISSUED, signs_from=ISSUED, drop_old=False)
-    assert len(issuer.keys.current(TICKS + 6)) == 2
+    assert len(issuer.keys.current(TICKS + 6).signing) == 2
 
 
 def test_memory_is_bounded(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ async def test_what_was_committed_is_found_again(database_url: str, make: Any) -
 
 
 @pytest.mark.parametrize(
-    ("setting", "refused"), [("goodwill_points_max = 19_000", BadGoodwillPoints),
+    ("setting", "refused"), [("goodwill_points_max = 19000", BadGoodwillPoints),
                              ("goodwill_expiry_days = NULL", NoGoodwillExpiry)],
 )  # fmt: skip
 async def test_what_is_no_longer_allowed_stays_pending(database_url: str, setting: str, refused: type) -> None:

@@ -57,7 +57,7 @@ def jwks(*keys: dict[str, Any]) -> str:
 def trusting(keyring: Keyring, *issuers: TrustedIssuer) -> Any:
     """What verifies tokens for an organisation that trusts these."""
     organisation = builders.organisation(issuers=issuers)
-    verifier = Issuers(keyring)
+    verifier = Issuers(lambda: keyring)
     return lambda token, now=NOW: verifier.verify(organisation, token, now)
 
 
@@ -92,20 +92,20 @@ def test_public_keys_of_every_algorithm(keyring: Keyring, algorithm: str, word: 
 
 
 def test_a_secret(keyring: Keyring) -> None:
-    sealed = stored_secret(issuer("HS256"), SECRET, "", ORG, lambda: keyring)
+    sealed = stored_secret(issuer("HS256"), SECRET, "", ORG, lambda: keyring, now=NOW)
     assert SECRET.encode().hex() not in sealed
     assert SECRET not in repr(issuer("HS256", keys=SECRET))
     verify = trusting(keyring, issuer("HS256", keys=sealed))
     assert verify(token(OctKey.import_key(SECRET.encode()), "HS256")) is not None
     assert verify(token(OctKey.import_key(SECRET.upper().encode()), "HS256")) is None
-    assert stored_secret(issuer("HS256"), SECRET, sealed, ORG, lambda: keyring) == sealed, "the same one stays"
-    assert stored_secret(issuer("HS256"), SECRET + "2", sealed, ORG, lambda: keyring) != sealed
+    assert stored_secret(issuer("HS256"), SECRET, sealed, ORG, lambda: keyring, now=NOW) == sealed, "the same one stays"
+    assert stored_secret(issuer("HS256"), SECRET + "2", sealed, ORG, lambda: keyring, now=NOW) != sealed
 
 
 def test_a_secret_is_sealed_anew_when_the_keys_were_lost(keyring: Keyring, tmp_path: Path) -> None:
-    sealed = stored_secret(issuer("HS256"), SECRET, "", ORG, lambda: keyring)
+    sealed = stored_secret(issuer("HS256"), SECRET, "", ORG, lambda: keyring, now=NOW)
     other = load_or_create_keys(tmp_path / "other.json")
-    again = stored_secret(issuer("HS256"), SECRET, sealed, ORG, lambda: other)
+    again = stored_secret(issuer("HS256"), SECRET, sealed, ORG, lambda: other, now=NOW)
     verify = trusting(other, issuer("HS256", keys=again))
     assert verify(token(OctKey.import_key(SECRET.encode()), "HS256")) is not None
 
@@ -136,7 +136,7 @@ def test_a_secret_is_sealed_anew_when_the_keys_were_lost(keyring: Keyring, tmp_p
 def test_keys_that_cannot_be_used(keyring: Keyring, algorithm: str, word: str, told: str, why: str) -> None:
     def store() -> str:
         if word == "secret":
-            return stored_secret(issuer(algorithm), told, "", ORG, lambda: keyring)
+            return stored_secret(issuer(algorithm), told, "", ORG, lambda: keyring, now=NOW)
         return stored_jwks(issuer(algorithm), told, word)
 
     with pytest.raises(UnusableKey, match=why) as caught:
@@ -174,7 +174,7 @@ def test_the_algorithm_is_never_the_tokens(keyring: Keyring) -> None:
         token(RSA)[:-4], token(RSA) + b"x", b"", b"..", b"x" * 5000,
     ):  # fmt: skip
         assert verify(wrong) is None, wrong
-    secret = stored_secret(issuer("HS256"), SECRET, "", ORG, lambda: keyring)
+    secret = stored_secret(issuer("HS256"), SECRET, "", ORG, lambda: keyring, now=NOW)
     assert trusting(keyring, issuer("HS256", keys=secret))(token(RSA)) is None
 
 

@@ -12,13 +12,17 @@ from uuid import UUID
 import pytest
 
 from counterfoil.application.keys import (
+    KeysInUse,
     KeysUnusable,
+    add_sealing_key,
     create_keys,
+    drop_sealing_keys,
     load_keys,
     load_or_create_keys,
     rotate_signing_key,
 )
 
+NOW = 1_790_000_000
 REQUEST = UUID("01a206ef-7248-715f-8562-25d4f61d3898")
 
 
@@ -29,10 +33,10 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_is_sealed_opens(path: Path) -> None:
     keyring = load_or_create_keys(path)
-    sealed = keyring.seal(1, REQUEST, "Authorization", "Basic dGlsbA==")
+    sealed = keyring.seal(1, REQUEST, "Authorization", "Basic dGlsbA==", now=NOW)
     assert b"Basic" not in sealed
     assert keyring.open(1, REQUEST, "authorization", sealed) == "Basic dGlsbA=="
-    assert sealed != keyring.seal(1, REQUEST, "Authorization", "Basic dGlsbA==")
+    assert sealed != keyring.seal(1, REQUEST, "Authorization", "Basic dGlsbA==", now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -41,33 +45,73 @@ def test_what_is_sealed_opens(path: Path) -> None:
 )
 def test_it_opens_for_its_own_place_only(path: Path, org_id: int, request_id: UUID, name: str) -> None:
     keyring = load_or_create_keys(path)
-    sealed = keyring.seal(1, REQUEST, "Authorization", "secret")
+    sealed = keyring.seal(1, REQUEST, "Authorization", "secret", now=NOW)
     with pytest.raises(KeysUnusable, match="altered"):
         keyring.open(org_id, request_id, name, sealed)
 
 
 def test_an_altered_byte_is_noticed(path: Path) -> None:
     keyring = load_or_create_keys(path)
-    sealed = bytearray(keyring.seal(1, REQUEST, "x", "secret"))
+    sealed = bytearray(keyring.seal(1, REQUEST, "x", "secret", now=NOW))
     sealed[-1] ^= 1
     with pytest.raises(KeysUnusable, match="altered"):
         keyring.open(1, REQUEST, "x", bytes(sealed))
 
 
 def test_old_encryption_keys_still_open(path: Path) -> None:
-    sealed = load_or_create_keys(path).seal(1, REQUEST, "x", "secret")
+    sealed = load_or_create_keys(path).seal(1, REQUEST, "x", "secret", now=NOW)
     content = json.loads(path.read_text())
     content["encryption"] = {"00000001": "11" * 32, **content["encryption"]}
     path.write_text(json.dumps(content))
     rotated = load_keys(path)
     assert rotated.open(1, REQUEST, "x", sealed) == "secret"
-    assert rotated.seal(1, REQUEST, "x", "secret")[:4] == bytes.fromhex("00000001")
+    assert rotated.seal(1, REQUEST, "x", "secret", now=NOW)[:4] == bytes.fromhex("00000001")
 
 
 def test_a_missing_encryption_key_is_named(path: Path, tmp_path: Path) -> None:
-    sealed = load_or_create_keys(path).seal(1, REQUEST, "x", "secret")
+    sealed = load_or_create_keys(path).seal(1, REQUEST, "x", "secret", now=NOW)
     with pytest.raises(KeysUnusable, match=sealed[:4].hex()):
         load_or_create_keys(tmp_path / "other.json").open(1, REQUEST, "x", sealed)
+
+
+def test_a_new_key_seals_from_its_moment_on(path: Path) -> None:
+    create_keys(path)
+    [(first, _)] = load_keys(path).sealing
+    second = bytes.fromhex(add_sealing_key(path, seals_from=1000))
+    ring = load_keys(path)
+    assert [ring.sealing_key(now) for now in (0, 999.9, 1000, 2e9)] == [first, first, second, second]
+    third = bytes.fromhex(add_sealing_key(path, seals_from=500))
+    ring = load_keys(path)
+    assert [ring.sealing_key(now) for now in (499, 500, 1000)] == [first, third, third], "the newest of all counts"
+    late = add_sealing_key(path, seals_from=NOW + 3600)
+    assert load_keys(path).seal(1, REQUEST, "x", "secret", now=NOW)[:4] == third
+    drop_sealing_keys(path, [first.hex(), second.hex()])
+    assert [key_id for key_id, _ in load_keys(path).sealing] == [bytes.fromhex(late), third]
+    assert json.loads(path.read_text())["seals_from"].keys() == {late, third.hex()}
+    with pytest.raises(AssertionError, match="is a bug"):
+        drop_sealing_keys(path, [late, third.hex()])
+    assert len(load_keys(path).sealing) == 2
+
+
+def test_a_running_process_takes_up_a_new_key(path: Path, tmp_path: Path) -> None:
+    create_keys(path)
+    told: list[str] = []
+    in_use = KeysInUse(path, told.append)
+    before = in_use.current(10.0)
+    key_id = add_sealing_key(path, seals_from=0)
+    assert in_use.current(10.5) is before, "it looks once in a second"
+    sealed = in_use.current(11.0).seal(1, REQUEST, "x", "secret", now=NOW)
+    assert sealed[:4].hex() == key_id
+    assert in_use.current(11.5).open(1, REQUEST, "x", before.seal(1, REQUEST, "x", "old", now=NOW)) == "old"
+    # The file of another installation: nothing that is stored could be compared or opened any more.
+    good = path.read_bytes()
+    create_keys(tmp_path / "other.json")
+    path.write_bytes((tmp_path / "other.json").read_bytes())
+    assert in_use.current(20.0).sealing_key(1).hex() == key_id
+    assert ["of another installation" in each for each in told] == [True]
+    path.write_bytes(good)
+    assert in_use.current(22.0).sealing_key(1).hex() == key_id
+    assert len(told) == 1
 
 
 def test_the_digest_depends_on_key_and_value(path: Path, tmp_path: Path) -> None:

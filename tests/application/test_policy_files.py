@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from counterfoil.application.organisation_files import read
@@ -151,3 +154,14 @@ def test_closing_everything_below_as_well_is_fine() -> None:
     closed = closed.replace("zone: 1, concept: 2", "zone: 1, concept: 2, active: false")
     closed = closed.replace("store: 3", "store: 3, active: false")
     assert problems("  approvals: 1\n", closed) == []
+
+
+def test_the_examples_of_the_documentation_work() -> None:
+    """As they stand there, in the demo organisation."""
+    root = Path(__file__).parents[2]
+    demo = (root / "examples" / "demo-organisation.yaml").read_text(encoding="utf-8")
+    page = (root / "docs" / "policies.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        assert problems(example, demo.replace("policy:\n  approvals: 1\n", "")) == []

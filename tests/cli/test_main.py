@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -29,7 +28,7 @@ from counterfoil.settings import load_settings
     ],
 )
 def test_files_are_not_the_database(monkeypatch: pytest.MonkeyPatch, error: Exception, said: str) -> None:
-    def fail() -> None:
+    def fail(_: object) -> None:
         raise error
 
     monkeypatch.setattr(command_line, "app", fail)
@@ -41,9 +40,8 @@ def test_files_are_not_the_database(monkeypatch: pytest.MonkeyPatch, error: Exce
 def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("COUNTERFOIL_DATA_DIR", str(tmp_path / "file" / "data"))
-    monkeypatch.setattr(command_line, "app", partial(command_line.app, ["keys", "create"]))
     with pytest.raises(SystemExit) as caught:
-        command_line.main()
+        command_line.main(["keys", "create"])
     assert str(caught.value.code) == f"counterfoil: {tmp_path}/file/data: Not a directory"
 
 

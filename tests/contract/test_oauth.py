@@ -518,7 +518,7 @@ def test_attributions_that_cannot_be(shop: Shop) -> None:
     ):
         sent = {f"X-CAP-API-ATTRIBUTION-{header}": value for header, value in headers.items()}
         for method, path in (("GET", LIST), ("POST", CREATE)):
-            body = shop.body() if method == "POST" else None
+            body = shop.body(shop.members[0]) if method == "POST" else None
             answer = shop.http.request(method, path, json=body, headers=shop.by_client(name) | sent)
             assert_refused(answer, status, code, said)
     inside = shop.by_client("store") | {"X-CAP-API-ATTRIBUTION-TILL-CODE": shop.till}

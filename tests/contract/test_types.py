@@ -446,7 +446,8 @@ def test_the_list_by_type(make_shop: Callable[..., Shop]) -> None:
     admin_id = "01890000-0000-7000-8000-000000000001"
     shop.serve.rows(
         "INSERT INTO request SELECT (jsonb_populate_record(r, jsonb_build_object("
-        "'request_id', $1::text, 'request_type', 'ADMIN-CHANGE'))).* FROM request r WHERE r.request_id = $2::uuid",
+        "'request_id', $1::text, 'request_type', 'ADMIN-CHANGE', 'unit_id', null, "
+        "'host_id', null, 'host_revision', null))).* FROM request r WHERE r.request_id = $2::uuid",
         admin_id, made["RETRO-TRANSACTION"],
     )  # fmt: skip
     made_at = shop.serve.rows("SELECT started_at FROM request WHERE request_id = $1::uuid", admin_id)[0][0]

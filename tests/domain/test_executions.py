@@ -48,11 +48,12 @@ def execution(*attempts: Attempt, **changes: Any) -> Execution:
 
 
 def answered(file: Execution, verdict: Verdict, *, fence: int = 3, host: Host | None = HOST, **facts: Any) -> Moved:
+    now = facts.pop("now", NOW)
     judgement = Judgement(verdict, facts.pop("code", None), "told", **facts)
     executed = replace(DONE, succeeded=verdict is Verdict.SUCCEEDED)
     return settle_attempt(
         file, host, number=len(file.attempts), fence=fence, judgement=judgement, executed=executed,
-        pace=Pace(), jitter=0.5, now=NOW,
+        pace=Pace(), jitter=0.5, now=now,
     )  # fmt: skip
 
 
@@ -113,19 +114,41 @@ def test_a_reference_that_has_succeeded_is_744_without_a_call() -> None:
 
 
 @pytest.mark.parametrize(
-    ("attempts", "state", "kind"),
+    ("attempts", "state", "kind", "lost"),
     [
-        ((made(1, "retry"),), State.FAILED, None),
-        ((UNKNOWN, made(2, "retry")), State.APPROVED, "no_verdict"),
+        ((made(1, "retry"),), State.FAILED, None, None),
+        ((UNKNOWN, made(2, "retry")), State.UNKNOWN, "no_verdict", None),
+        ((replace(PLANNED, fence=2),), State.UNKNOWN, "no_verdict", 1),  # its maker was killed: it may have left
+        ((PLANNED,), State.FAILED, None, None),  # our own: we know that it has not
     ],
 )
-def test_when_the_time_is_over(attempts: tuple[Attempt, ...], state: State, kind: str | None) -> None:
-    late = NOW + 601 * SECONDS
-    for moved in (
-        begin(execution(*attempts), HOST, 3, now=late),
-        postpone(execution(*attempts), HOST, fence=3, seconds=1, now=late),
-    ):
-        assert (moved.request.state, moved.trouble and moved.trouble.kind) == (state, kind)
+def test_when_the_time_is_over(attempts: tuple[Attempt, ...], state: State, kind: str | None, lost: int | None) -> None:
+    moved = postpone(execution(*attempts), HOST, fence=3, seconds=1, now=NOW + 601 * SECONDS)
+    assert (moved.request.state, moved.trouble and moved.trouble.kind, moved.lost) == (state, kind, lost)
+
+
+def test_try_later_is_told_until_the_time_is_over() -> None:
+    """What is due then is tried even if it is late, for a freeze or a pause may have been in the way."""
+    file = execution(made(1, "retry"), made(2, None, state="planned"))
+    soon = answered(file, Verdict.RETRY, retry_after_seconds=3600.0, now=NOW + 10 * SECONDS)
+    assert soon.request.due_at == NOW + 600 * SECONDS
+    assert begin(execution(made(1, "retry")), HOST, 3, now=NOW + 3600 * SECONDS).step == Call(
+        2, repeated=False, doubtful=False
+    )
+    late = answered(file, Verdict.RETRY, now=NOW + 600 * SECONDS)
+    assert late.request.state is State.FAILED
+    assert late.request.executed is not None
+    assert late.request.executed.code == 889
+
+
+def test_a_changed_entry_does_not_hide_that_a_call_may_have_left() -> None:
+    moved = begin(execution(replace(PLANNED, fence=2)), replace(HOST, revision=9), 3, now=NOW)
+    assert (moved.lost, moved.request.state) == (1, State.UNKNOWN)
+    assert moved.trouble is not None
+    assert "what became of an earlier call is not known" in moved.trouble.message
+    untouched = begin(execution(made(1, "retry")), replace(HOST, revision=9), 3, now=NOW)
+    assert untouched.trouble is not None
+    assert "no call has had an effect" in untouched.trouble.message
 
 
 @pytest.mark.parametrize(

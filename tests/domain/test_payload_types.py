@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -226,5 +227,9 @@ def test_placeholders(kind: str) -> None:
     head, tail = path[: path.index("/", 1)], path[path.index("/", 1) :]
     call = {"path": f"/{{first}}{tail}", "pathParams": {"first": head[1:]}}
     assert read_payload(kind, changed(kind, lambda found: found.update(call)))[0] == ASKED[kind]
+    for name in ("x/../../internal/goodwill/?", "a b", "#", "", "a" * 101):  # a name can lead nowhere either
+        tricky = {"path": f"/{{{name}}}{tail}", "pathParams": {name: head[1:]}}
+        with pytest.raises(InvalidPayload):
+            read_payload(kind, changed(kind, partial(dict.update, **tricky)))
     with pytest.raises(BadUri, match=r"pathParams\.first"):
         read_payload(kind, changed(kind, lambda found: found.update(call | {"pathParams": {}})))

@@ -383,7 +383,7 @@ def test_ready_tells_of_the_database(folder: Path, data_dir: Path) -> None:
         serve.start()
         with serve.client() as http:
             shop = open_shop(serve, http, members=2)
-            assert http.get("/readyz").json() == {"status": "ready"}
+            assert http.get("/readyz").json() == {"status": "ready", "paused": None}
             shop.create()
             embedded.stop(database)
             # The answer is kept for a second.
@@ -473,8 +473,10 @@ def test_the_demo_on_a_taken_port(folder: Path) -> None:
 def test_logs_are_json_with_the_request_id(shop: Shop, serve: Serve) -> None:
     answer = shop.submit()
     data_of(answer)
+    correlation = answer.headers["x-cap-request-id"]
+    _wait_until(lambda: correlation in serve.log.read_text())  # it is written after the answer
     lines = [json.loads(line) for line in serve.log.read_text().splitlines()]
-    [line] = [line for line in lines if line.get("id") == answer.headers["x-cap-request-id"]]
+    [line] = [line for line in lines if line.get("id") == correlation]
     assert (line["status"], line["event"]) == (200, "request")
     assert line["route"] == "POST /api_gateway/v2/request-workflow/{request_type}"
 

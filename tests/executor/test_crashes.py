@@ -150,7 +150,8 @@ async def connection(database_url: str) -> AsyncIterator[Any]:
 async def test_the_answer_to_a_commit_is_lost(connection: Any, database_url: str, tmp_path: Path, cut_at: int) -> None:
     """Whichever COMMIT's answer is lost (submit, decide, intent, outcome): one effect, one true answer."""
     await seed_organisation(connection)
-    keyring = keys.load_or_create_keys(tmp_path / "keys.json")
+    keys.create_keys(tmp_path / "keys.json")
+    in_use = keys.KeysInUse(tmp_path / "keys.json", telemetry.keys_not_read)
     commits = 0
 
     def cut(side: str, kind: bytes, body: bytes) -> bool:
@@ -168,7 +169,7 @@ async def test_the_answer_to_a_commit_is_lost(connection: Any, database_url: str
             async with (
                 a_worker(proxy.url) as worker,
                 open_executor(
-                    worker.pool, worker.organisations, keyring, Limits(), telemetry.Telemetry(),
+                    worker.pool, worker.organisations, in_use, Limits(), telemetry.Telemetry(),
                     bounds=BOUNDS, owner="one",
                 ) as executor,
             ):  # fmt: skip

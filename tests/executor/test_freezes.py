@@ -79,9 +79,10 @@ async def host(connection: Any) -> AsyncIterator[IntouchHost]:
 
 @asynccontextmanager
 async def an_executor(worker: Worker, folder: Path) -> AsyncIterator[Executor]:
-    keyring = keys.load_or_create_keys(folder / "keys.json")
+    keys.load_or_create_keys(folder / "keys.json")
+    in_use = keys.KeysInUse(folder / "keys.json", telemetry.keys_not_read)
     async with open_executor(
-        worker.pool, worker.organisations, keyring, Limits(), telemetry.Telemetry(), bounds=BOUNDS, owner="one"
+        worker.pool, worker.organisations, in_use, Limits(), telemetry.Telemetry(), bounds=BOUNDS, owner="one"
     ) as executor:
         yield executor
 

@@ -362,7 +362,7 @@ async def test_the_command_line(database_url: str, tmp_path: Path) -> None:
 
     code, out, err = await org_apply(str(DEMO), "--dry-run")
     assert (code, err) == (0, "")
-    assert out.endswith("24 new; 539.5 points awarded; dry run, nothing was changed\n")
+    assert out.endswith("27 new; 539.5 points awarded; dry run, nothing was changed\n")
     code, out, _ = await org_apply(str(DEMO))
     assert code == 0
     assert out.startswith("+ organisation 51250: name Demo,")
@@ -377,6 +377,6 @@ async def test_the_command_line(database_url: str, tmp_path: Path) -> None:
     lines = err.splitlines()
     assert lines[0].startswith(f"{wrong}:")
     assert ": grants[0].unit: there is no unit 1" in lines[0]
-    assert "policy.approvals: must be" in lines[1]
-    assert lines[-1] == f"2 problems in {wrong}: nothing has changed"
+    assert ": policy.approvals: must be" in lines[2]
+    assert lines[-1] == f"3 problems in {wrong}: nothing has changed"
     assert (await org_apply(str(tmp_path / "none.yaml")))[0] == 1

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from counterfoil.application import ids
+from counterfoil.domain.evidence import Tried
 from counterfoil.storage import attempts, privileges, restores
 from tests.builders import connect, seed_organisation
 
@@ -77,7 +78,7 @@ async def test_a_lease_is_kept_by_its_owner_and_fence_only(connection: Any) -> N
 async def test_what_waits_is_told(connection: Any) -> None:
     oldest = await attempts.oldest_open(connection, 51250)
     assert (oldest.approved is not None, oldest.unknown, oldest.incidents) == (True, None, 0)
-    assert await attempts.list_attempts(connection, 51250, ids.uuid7()) == (1, None, [])
+    assert await attempts.list_attempts(connection, 51250, ids.uuid7()) == Tried(1, None, [], [])
 
 
 async def test_another_system_or_timeline_pauses(connection: Any) -> None:

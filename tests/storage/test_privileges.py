@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import msgspec
 import pytest
 
-from counterfoil.application import requests
+from counterfoil.application import executing, keys, requests, resealing
 from counterfoil.domain.requests import Request, State
 from counterfoil.storage import database, privileges
 from tests import builders
@@ -47,6 +50,30 @@ async def test_the_application_role_runs_a_whole_lifecycle(database_url: str, ro
         )
         assert isinstance(decided, Request)
         assert decided.state is State.SUCCEEDED
+    await pool.close()
+
+
+async def test_the_application_role_seals_anew(database_url: str, role_url: str, tmp_path: Path) -> None:
+    keys.create_keys(tmp_path / "keys.json")
+    ring = keys.load_keys(tmp_path / "keys.json")
+    owner = await builders.connect(database_url)
+    await builders.seed_organisation(owner)
+    await builders.seed_member(owner, [builders.Lot(200_000)])
+    organisation = await builders.fetch_organisation(owner)
+    sealed, mac = executing.seal_credential(ring, organisation.org_id, "h1", "Basic b3du", now=1.0)
+    await owner.execute("UPDATE host SET credential_sealed = $1, credential_mac = $2", sealed, mac)
+    await owner.close()
+    pool = await database.open_pool(role_url, size=1)
+    command = builders.submit_command(organisation)
+    value = ring.seal(organisation.org_id, command.request_id, "x", "secret", now=1.0)
+    async with database.transaction(pool, lock_timeout_ms=1000) as tx:
+        command = replace(command, sealed_headers=msgspec.msgpack.encode({"x": value}))
+        assert isinstance((await requests.submit_requests(tx, organisation, [command]))[0], Request)
+    keys.add_sealing_key(tmp_path / "keys.json", seals_from=0)
+    found = await resealing.seal_anew(
+        pool, keys.load_keys(tmp_path / "keys.json"), now=1.0, operator="olga", tell=lambda _: None
+    )
+    assert (found.values_sealed, found.remaining) == (2, {})
     await pool.close()
 
 

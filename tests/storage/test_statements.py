@@ -48,7 +48,7 @@ BEYOND_ONE = {"organisation_of_login", "list_organisations", "list_login_owners"
 # Which database this is, is nobody's in particular.
 BEYOND_ONE |= {"find_identity", "insert_mark", "update_mark"}
 # What tells who has work to do: each organisation's own, found without a lock and claimed by name.
-OF_EACH = {"organisations_with_work", "organisations_with_open"}
+OF_EACH = {"organisations_with_work", "organisations_with_open", "organisations_with_sealed_values"}
 # What has no plan of its own: maintenance, and the one statement that is completed from closed lists.
 # The ways into a search are parts of one: test_searches.py has them all.
 UNPREPARABLE = {"analyse", "search_requests", "way_in", "way_in_by_checker", "way_in_by_member"}

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from counterfoil.application.keys import KeysUnusable, SigningKey, load_keys
+from counterfoil.application.keys import KeysInUse, SigningKey
 from counterfoil.application.signatures import CLOCK_SKEW_SECONDS, read_header, sign, verified_payload
 
 REMEMBERED_MAX: Final = 20_000
-LOOK_SECONDS: Final = 1.0
 _ALGORITHM: Final = "RS256"
 _ISSUER: Final = "Capillary"  # what the contract's clients find there
 _USE: Final = "token_access"
@@ -46,41 +43,10 @@ class AccessToken:
     expires_at: int
 
 
-class SigningKeys:
-    """The signing keys of the keys file, read again when the file has changed. `ticks` are seconds that never jump."""
-
-    def __init__(self, path: Path, keys: tuple[SigningKey, ...], report: Callable[[str], None]) -> None:
-        self._path = path
-        self._keys = keys
-        self._report = report
-        self._seen = self._stamp()
-        self._look_at = 0.0
-
-    def current(self, ticks: float, *, at_once: bool = False) -> tuple[SigningKey, ...]:
-        """The keys, the newest last. A file that cannot be used is told about, and leaves them as they are."""
-        if at_once or ticks >= self._look_at:
-            self._look_at = ticks + LOOK_SECONDS
-            stamp = self._stamp()
-            if stamp != self._seen:
-                self._seen = stamp
-                try:
-                    self._keys = load_keys(self._path).signing
-                except KeysUnusable as error:
-                    self._report(str(error))
-        return self._keys
-
-    def _stamp(self) -> tuple[int, ...]:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return ()
-        return found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
-
-
 class AccessTokens:
     """Issues tokens, and verifies each one once for as long as the keys stay. `now` is the time of day in seconds."""
 
-    def __init__(self, keys: SigningKeys, *, seconds_max: int) -> None:
+    def __init__(self, keys: KeysInUse, *, seconds_max: int) -> None:
         self._keys = keys
         self._seconds_max = seconds_max
         self._decode = msgspec.json.Decoder(_Claims).decode
@@ -89,11 +55,11 @@ class AccessTokens:
 
     def generation(self, ticks: float) -> object:
         """Something that is the same object as long as the keys are."""
-        return self._keys.current(ticks)
+        return self._keys.current(ticks).signing
 
     def issue(self, org_id: int, client: str, epoch: int, seconds: int, now: float, ticks: float) -> tuple[str, int]:
         """A token for this client and its life in seconds, which an operator may have bounded."""
-        keys = self._keys.current(ticks)
+        keys = self._keys.current(ticks).signing
         signing = next((each for each in reversed(keys) if each.signs_from <= now), keys[0])
         seconds = min(seconds, self._seconds_max)
         issued_at = int(now)
@@ -106,7 +72,7 @@ class AccessTokens:
 
     def read(self, token: bytes, now: float, ticks: float) -> AccessToken | None:
         """What the token says, also when it is over; None when it is not ours or altered."""
-        keys = self._keys.current(ticks)
+        keys = self._keys.current(ticks).signing
         if keys is not self._verified_with:
             self._verified.clear()
             self._verified_with = keys
@@ -141,7 +107,7 @@ class AccessTokens:
     def _key_of(self, kid: str, ticks: float) -> SigningKey | None:
         """The key of this id; another worker may know it already."""
         for at_once in (False, True):
-            for each in self._keys.current(ticks, at_once=at_once):
+            for each in self._keys.current(ticks, at_once=at_once).signing:
                 if each.kid == kid:
                     return each
         return None
@@ -151,6 +117,6 @@ class AccessTokens:
         return {
             "keys": [
                 {**each.key.as_dict(private=False), "use": "sig", "alg": _ALGORITHM}
-                for each in self._keys.current(ticks)
+                for each in self._keys.current(ticks).signing
             ]
         }

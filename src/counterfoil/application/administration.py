@@ -146,11 +146,11 @@ async def difference_of(
     found = found or list(_without_password(file, current, secrets))
     keys: dict[str, str] = {}
     if not found:
-        keys, found = issuer_keys(file, current, secrets, keyring)
+        keys, found = issuer_keys(file, current, secrets, keyring, now)
     if found:
         raise CannotApply(found)
     hashes = await _new_hashes(file, current, secrets)
-    sealed = _sealed(file, secrets, keyring)
+    sealed = _sealed(file, secrets, keyring, now)
     difference = organisation_changes.difference(file, current, hashes | keys, sealed)
     after = dual_control.organisation_after(current.organisation, file.settings, difference)
     found = list(dual_control.problems(after, now)) if difference else []
@@ -241,6 +241,7 @@ def issuer_keys(
     current: Current,
     secrets: Mapping[str, str],
     keyring: Callable[[], Keyring] | None,
+    now: datetime,
 ) -> tuple[dict[str, str], list[Problem]]:
     """The keys of trusted issuers in the form in which they are kept, by place, and what is wrong with them."""
     keys: dict[str, str] = {}
@@ -251,7 +252,8 @@ def issuer_keys(
         try:
             if word == "secret":
                 before = known.keys if known and known.algorithm == issuer.algorithm else ""
-                keys[path] = issuers.stored_secret(issuer, secrets[path], before, file.settings.org_id, keyring)
+                org_id, at = file.settings.org_id, now.timestamp()
+                keys[path] = issuers.stored_secret(issuer, secrets[path], before, org_id, keyring, now=at)
             elif word:
                 keys[path] = issuers.stored_jwks(issuer, secrets[path], word)
             elif known is None or known.algorithm != issuer.algorithm:
@@ -270,7 +272,7 @@ def _without_password(file: OrganisationFile, current: Current, secrets: Mapping
 
 
 def _sealed(
-    file: OrganisationFile, secrets: Mapping[str, str], keyring: Callable[[], Keyring] | None
+    file: OrganisationFile, secrets: Mapping[str, str], keyring: Callable[[], Keyring] | None, now: datetime
 ) -> dict[str, tuple[str, str]]:
     """The credentials of hosts, sealed, each with the digest to compare it by."""
     given = {path: host.host_id for path, host in (file.hosts or {}).items() if path in secrets}
@@ -279,7 +281,7 @@ def _sealed(
         raise CannotApply([Problem(f"{path}.authorization", message) for path in given])
     ring = keyring() if given and keyring else None
     return {
-        path: seal_credential(ring, file.settings.org_id, host_id, secrets[path])
+        path: seal_credential(ring, file.settings.org_id, host_id, secrets[path], now=now.timestamp())
         for path, host_id in given.items()
         if ring is not None
     }

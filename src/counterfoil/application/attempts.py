@@ -182,9 +182,9 @@ async def _fresh(tx: Tx, organisation: Organisation, version: int) -> Organisati
     return found
 
 
-def claim_of(request: Request) -> tuple[str, str]:
-    """The host and the reference that the request claims there."""
-    return request.host_id, rules.reference_of(request)
+def claim_of(request: Request) -> tuple[str, str, str]:
+    """The reference that the request claims at its host, among the requests of its type."""
+    return request.host_id, request.request_type, rules.reference_of(request)
 
 
 def _begin_one(execution: Execution, command: Begin, batch: _Batch) -> Work:
@@ -197,12 +197,12 @@ def _begin_one(execution: Execution, command: Begin, batch: _Batch) -> Work:
         if isinstance(digest, Refusal):
             moved = rules.stuck(moved.request, Trouble("cannot_be_called", digest.message))
         else:
-            host_id, reference = claim_of(request)
+            claim = claim_of(request)
             batch.changes.attempts.append(
-                (request.request_id, step.number, command.fence, host_id, reference, digest, command.owner)
+                (request.request_id, step.number, command.fence, host.host_id, claim[-1], digest, command.owner)
             )
             if execution.holder is None:
-                batch.changes.reference_claims.append((host_id, reference, request.request_id))
+                batch.changes.reference_claims.append((*claim, request.request_id))
     batch.keep(execution, moved, command)
     version = batch.organisation.version
     return Work(moved.request, moved.step, host, execution.sealed_headers, organisation_version=version)

@@ -46,8 +46,8 @@ async def claim_in_turn(
     """Take what is due and not frozen, one organisation after the other, on one connection.
 
     `room` tells how many of an organisation may be taken now (0: no more of any), `free` how many of a host. Each
-    organisation is told with the time from before its claims , its claims, and whether
-    nothing more of it is due.
+    organisation is told with the time from before its claims, its claims, and whether nothing
+    more of it is due.
     """
     async with acquire(pool) as connection:
         for org_id, version in versions.items():
@@ -78,9 +78,14 @@ async def extend_leases(
         return await attempts.extend_leases(connection, org_id, owner, claims, lease_seconds)
 
 
-def seal_credential(keyring: Keyring, org_id: int, host_id: str, value: str) -> tuple[str, str]:
+def credential_name(host_id: str) -> str:
+    """What the credential of a host entry is sealed as."""
+    return f"host {host_id}"
+
+
+def seal_credential(keyring: Keyring, org_id: int, host_id: str, value: str, *, now: float) -> tuple[str, str]:
     """The Authorization of a host entry, sealed for this entry only, and the digest to compare it by; both in hex."""
-    return keyring.seal(org_id, _NO_REQUEST, f"host {host_id}", value).hex(), keyring.mac(value).hex()
+    return keyring.seal(org_id, _NO_REQUEST, credential_name(host_id), value, now=now).hex(), keyring.mac(value).hex()
 
 
 def open_credential(keyring: Keyring, org_id: int, host: Host) -> Mapping[str, str] | None:
@@ -88,7 +93,7 @@ def open_credential(keyring: Keyring, org_id: int, host: Host) -> Mapping[str, s
     if host.credential_sealed is None:
         return None
     sealed = bytes.fromhex(host.credential_sealed)
-    return {"Authorization": keyring.open(org_id, _NO_REQUEST, f"host {host.host_id}", sealed)}
+    return {"Authorization": keyring.open(org_id, _NO_REQUEST, credential_name(host.host_id), sealed)}
 
 
 def outbound_call(keyring: Keyring, org_id: int, work: Work, host: Host) -> OutboundCall | Failure:

@@ -115,8 +115,8 @@ async def find_incident(
 
 
 async def list_incidents(
-    pool: Pool, org_id: int, after: UUID, *, all_of_them: bool, limit: int
+    pool: Pool, org_id: int, after: UUID, units: frozenset[int] | None, *, all_of_them: bool, limit: int
 ) -> tuple[int, list[IncidentRow]] | None:
     """The organisation's version and a page, the oldest first."""
     async with acquire(pool) as connection:
-        return await incidents.list_incidents(connection, org_id, after, all_of_them=all_of_them, limit=limit)
+        return await incidents.list_incidents(connection, org_id, after, units, all_of_them=all_of_them, limit=limit)

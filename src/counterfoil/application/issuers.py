@@ -32,7 +32,7 @@ class UnusableKey(Exception):
 
 
 def stored_secret(
-    issuer: TrustedIssuer, told: str, known: str, org_id: int, keyring: Callable[[], Keyring] | None
+    issuer: TrustedIssuer, told: str, known: str, org_id: int, keyring: Callable[[], Keyring] | None, *, now: float
 ) -> str:
     """The secret, sealed, in hex; raises UnusableKey. `known` is what is kept now, and stays if it is the same."""
     if len(told.encode()) < SECRET_BYTES_MIN:
@@ -45,7 +45,7 @@ def stored_secret(
     with suppress(KeysUnusable):  # sealed with a key that was lost: sealed anew
         if known and _opened(issuer.issuer, known, org_id, ring) == told:
             return known
-    return ring.seal(org_id, _NO_REQUEST, _name(issuer.issuer), told).hex()
+    return ring.seal(org_id, _NO_REQUEST, secret_name(issuer.issuer), told, now=now).hex()
 
 
 def stored_jwks(issuer: TrustedIssuer, told: str, word: str) -> str:
@@ -58,12 +58,13 @@ def stored_jwks(issuer: TrustedIssuer, told: str, word: str) -> str:
     return _encoded([_imported(kind, each) for each in _listed(issuer.algorithm, kind, told)])
 
 
-def _name(issuer: str) -> str:
+def secret_name(issuer: str) -> str:
+    """What the secret of an issuer is sealed as."""
     return f"uiTokenIssuer {issuer}"
 
 
 def _opened(issuer: str, sealed: str, org_id: int, keyring: Keyring) -> str:
-    return keyring.open(org_id, _NO_REQUEST, _name(issuer), bytes.fromhex(sealed))
+    return keyring.open(org_id, _NO_REQUEST, secret_name(issuer), bytes.fromhex(sealed))
 
 
 def _listed(algorithm: str, kind: str, told: str) -> list[dict[str, Any]]:
@@ -113,7 +114,7 @@ def _encoded(keys: list[RSAKey | ECKey]) -> str:
 class Issuers:
     """Verifies tokens of trusted issuers. The keys are made once for each form in which they were stored."""
 
-    def __init__(self, keyring: Keyring) -> None:
+    def __init__(self, keyring: Callable[[], Keyring]) -> None:
         self._keyring = keyring
         self._keys: dict[tuple[int, TrustedIssuer], list[VerifyingKey]] = {}
 
@@ -143,7 +144,7 @@ class Issuers:
 
     def _import(self, org_id: int, issuer: TrustedIssuer) -> list[VerifyingKey]:
         if issuer.algorithm == SECRET_ALGORITHM:
-            return [OctKey.import_key(_opened(issuer.issuer, issuer.keys, org_id, self._keyring).encode())]
+            return [OctKey.import_key(_opened(issuer.issuer, issuer.keys, org_id, self._keyring()).encode())]
         kind = _KINDS[ALGORITHMS[issuer.algorithm]]
         return [kind.import_key(each) for each in msgspec.json.decode(issuer.keys)["keys"]]
 

@@ -1,7 +1,8 @@
 """The keys of an installation: for encryption, for digests, for tokens; each for one purpose only.
 
-The file holds every key that was ever used for encryption, so that old values can be opened; the first one is
-used for new values. Of the keys that sign access tokens each signs from its moment on until the next one does.
+The file holds every key that something may still be sealed with; the first one whose moment has come seals what is
+new. A sealed value begins with the id of its key. Of the keys that sign access tokens each signs from its moment on
+until the next one does. The key of digests stays for ever: stored digests could not be compared any more.
 Keys never appear in a repr, a log or an error.
 """
 
@@ -13,10 +14,13 @@ import hmac
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -31,6 +35,9 @@ KEY_BYTES = 32
 KEY_ID_BYTES = 4
 NONCE_BYTES = 12
 SIGNING_BITS = 2048
+LOOK_SECONDS: Final = 1.0
+# By then every process of this machine has seen a changed file.
+SEEN_SECONDS: Final = 3
 
 
 class KeysUnusable(Exception):
@@ -46,12 +53,16 @@ class _SigningKey(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _KeysFile(msgspec.Struct, forbid_unknown_fields=True):
-    """Keys in hex; `encryption` maps a key's id (8 hex digits) to the key, the newest first."""
+    """Keys in hex; `encryption` maps a key's id (8 hex digits) to the key, the newest first.
+
+    `seals_from` has the moment, in seconds of the time of day, of each such key that was not there from the beginning.
+    """
 
     encryption: dict[str, str]
     digest: str
     tokens: str
     signing: list[_SigningKey] = []
+    seals_from: dict[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +77,23 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The keys, ready for use."""
+    """The keys, ready for use. `sealing` are the ids of those that encrypt, the newest first, with their moments."""
 
     ciphers: Mapping[bytes, AESGCM] = field(repr=False)
-    newest: bytes = field(repr=False)
+    sealing: tuple[tuple[bytes, int], ...] = field(repr=False)
     digest_key: bytes = field(repr=False)
     token_key: bytes = field(repr=False)
     signing: tuple[SigningKey, ...] = field(repr=False)
 
-    def seal(self, org_id: int, request_id: UUID, name: str, value: str) -> bytes:
+    def sealing_key(self, now: float) -> bytes:
+        """The id of the key that seals at this time of day."""
+        return next((key_id for key_id, moment in self.sealing if moment <= now), self.sealing[-1][0])
+
+    def seal(self, org_id: int, request_id: UUID, name: str, value: str, *, now: float) -> bytes:
         """Encrypt a header value so that it opens only for the same organisation, request and name."""
-        nonce = os.urandom(NONCE_BYTES)
-        sealed = self.ciphers[self.newest].encrypt(nonce, value.encode(), _bound_to(org_id, request_id, name))
-        return self.newest + nonce + sealed
+        key_id, nonce = self.sealing_key(now), os.urandom(NONCE_BYTES)
+        sealed = self.ciphers[key_id].encrypt(nonce, value.encode(), _bound_to(org_id, request_id, name))
+        return key_id + nonce + sealed
 
     def open(self, org_id: int, request_id: UUID, name: str, sealed: bytes) -> str:
         """Decrypt what `seal` returned; raises KeysUnusable when it is not that."""
@@ -124,20 +139,45 @@ def rotate_signing_key(path: Path, *, now: int, signs_from: int, drop_old: bool)
 
     Older keys stay for the tokens that they have signed; `drop_old` ends those tokens at once.
     """
-    _read(path)  # says what is wrong before anything is locked
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)  # of two rotations at once, the second reads what the first has written
-        keys = _read(path)
-        new = _new_signing_key(signs_from)
+    new = _new_signing_key(signs_from)
+    with _changing(path) as keys:
         earlier = [each for each in keys.signing if each.signs_from < signs_from and not drop_old]
         keys.signing = [
             each for each, following in pairwise([*earlier, new]) if following.signs_from + TOKEN_SECONDS_MAX > now
         ] + [new]
+    return new.kid
+
+
+def add_sealing_key(path: Path, *, seals_from: int) -> str:
+    """Add a key that encrypts what is sealed from that moment on, and return its id; raises KeysUnusable."""
+    key_id = secrets.token_hex(KEY_ID_BYTES)
+    with _changing(path) as keys:
+        keys.encryption = {key_id: secrets.token_hex(KEY_BYTES), **keys.encryption}
+        keys.seals_from = {key_id: seals_from, **keys.seals_from}
+    return key_id
+
+
+def drop_sealing_keys(path: Path, key_ids: Collection[str]) -> None:
+    """Remove keys that nothing is sealed with any more; the one that seals now is the caller's to keep."""
+    with _changing(path) as keys:
+        keys.encryption = {name: key for name, key in keys.encryption.items() if name not in key_ids}
+        keys.seals_from = {name: moment for name, moment in keys.seals_from.items() if name not in key_ids}
+        if not keys.encryption:
+            raise AssertionError("the last key is never dropped (this is a bug)")
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[_KeysFile]:
+    """The content of the file, written back as it is in the end."""
+    _read(path)  # says what is wrong before anything is locked
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # of two changes at once, the second reads what the first has written
+        keys = _read(path)
+        yield keys
         _write(path, keys, os.replace)
     finally:
         os.close(folder)
-    return new.kid
 
 
 def _new_signing_key(signs_from: int) -> _SigningKey:
@@ -172,10 +212,12 @@ def load_keys(path: Path) -> Keyring:
     keys = _read(path)
     try:
         ciphers = {_key_id(name): AESGCM(_key(value)) for name, value in keys.encryption.items()}
-        newest = next(iter(ciphers))
-        ring = Keyring(ciphers, newest, _key(keys.digest), _key(keys.tokens), _signing_keys(keys))
-    except (ValueError, StopIteration, JoseError):
+        sealing = tuple((_key_id(name), keys.seals_from.get(name, 0)) for name in keys.encryption)
+        ring = Keyring(ciphers, sealing, _key(keys.digest), _key(keys.tokens), _signing_keys(keys))
+    except (ValueError, JoseError):
         raise _damaged(path) from None
+    if not sealing:
+        raise _damaged(path)
     if not ring.signing:
         raise KeysUnusable(
             f"{path} has no key that signs access tokens: run `counterfoil keys rotate --after-minutes 0`, "
@@ -214,6 +256,47 @@ def _signing_keys(keys: _KeysFile) -> tuple[SigningKey, ...]:
         SigningKey(each.kid, RSAKey.import_key(each.private, {"kid": each.kid}), each.signs_from, until)
         for each, until in zip(keys.signing, ends, strict=False)
     )
+
+
+class KeysInUse:
+    """The keys of a running process, read again when the file has changed. `ticks` are seconds that never jump."""
+
+    def __init__(self, path: Path, report: Callable[[str], None]) -> None:
+        self._path = path
+        self._report = report
+        self._seen = self._stamp()
+        self._ring = load_keys(path)
+        self._look_at = 0.0
+
+    def current(self, ticks: float, *, at_once: bool = False) -> Keyring:
+        """The keys. A file that cannot be used is told about, and leaves them as they are."""
+        if at_once or ticks >= self._look_at:
+            self._look_at = ticks + LOOK_SECONDS
+            stamp = self._stamp()
+            if stamp != self._seen:
+                self._seen = stamp
+                try:
+                    self._ring = self._read_again()
+                except KeysUnusable as error:
+                    self._report(str(error))
+        return self._ring
+
+    def now(self) -> Keyring:
+        """The keys at this moment."""
+        return self.current(time.monotonic())
+
+    def _read_again(self) -> Keyring:
+        ring = load_keys(self._path)
+        if (ring.digest_key, ring.token_key) != (self._ring.digest_key, self._ring.token_key):
+            raise KeysUnusable(f"{self._path} has become the keys file of another installation: put ours back")
+        return ring
+
+    def _stamp(self) -> tuple[int, ...]:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return ()
+        return found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
 
 
 def load_or_create_keys(path: Path) -> Keyring:

@@ -87,6 +87,15 @@ async def waiting_outside(pool: Pool) -> Waiting:
         return Waiting({org_id: await attempts.oldest_open(connection, org_id) for org_id in org_ids}, reason)
 
 
+async def why_paused(pool: Pool) -> str | None:
+    """Why nothing is executed on external hosts now; None when it is, or while the database is away."""
+    try:
+        async with asyncio.timeout(PROBE_SECONDS), acquire(pool, PROBE_SECONDS) as connection:
+            return await restores.why_paused(connection)
+    except (Busy, TimeoutError):
+        return None
+
+
 class _Kept(Generic[T]):
     """What was found is good for a second, and who asks meanwhile waits for the same question."""
 
@@ -120,6 +129,7 @@ class Probes:
         self._reason = _Kept(lambda: why_not_ready(pool))
         self._oldest = _Kept(lambda: oldest_pending(pool))
         self._waiting = _Kept(lambda: waiting_outside(pool))
+        self._paused = _Kept(lambda: why_paused(pool))
 
     async def why_not_ready(self) -> str | None:
         """As `why_not_ready`."""
@@ -128,6 +138,10 @@ class Probes:
     async def oldest_pending(self) -> dict[int, datetime]:
         """As `oldest_pending`."""
         return await self._oldest.get()
+
+    async def why_paused(self) -> str | None:
+        """As `why_paused`."""
+        return await self._paused.get()
 
     async def waiting_outside(self) -> Waiting:
         """As `waiting_outside`."""

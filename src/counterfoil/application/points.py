@@ -10,6 +10,7 @@ from counterfoil.domain import redemptions as rules
 from counterfoil.domain.intouch_answers import Outcome
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.payloads import points_text
+from counterfoil.domain.points import MemberAccount
 from counterfoil.domain.redemptions import Redeem
 from counterfoil.domain.refusals import Refusal
 from counterfoil.domain.seals import make_event
@@ -59,15 +60,7 @@ def _redeem_one(
     if refused is not None:
         return refused
     account = ledger.account(file.account)
-    credential = organisation.credentials.get(command.actor.login)
-    frozen = freezes.stopped_by(
-        organisation,
-        unit_id=None if credential is None else credential.unit_id,
-        request_type="POINTS-REDEMPTION",
-        host_id=None,
-        maker_person_id=command.actor.person_id,
-        member_id=None if account is None else account.member_id,
-    )
+    frozen = _frozen(organisation, command, account)
     if frozen is not None:
         return frozen
     reference = command.asked.external_reference
@@ -107,3 +100,15 @@ def _redeem_one(
         )
     )
     return result.outcome
+
+
+def _frozen(organisation: Organisation, command: Redeem, account: MemberAccount | None) -> Refusal | None:
+    credential = organisation.credentials.get(command.actor.login)
+    return freezes.stopped_by(
+        organisation,
+        unit_id=None if credential is None else credential.unit_id,
+        request_type="POINTS-REDEMPTION",
+        host_id=None,
+        maker_person_id=command.actor.person_id,
+        member_id=None if account is None else account.member_id,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from counterfoil.domain.evidence import AttemptRow, LookUpRow
+from counterfoil.domain.evidence import Tried
 from counterfoil.domain.request_pages import ListQuery, Page, StoredRequest, Trail
 from counterfoil.domain.request_views import RequestFile
 from counterfoil.storage import (
@@ -86,9 +86,7 @@ async def organisation_version(pool: Pool, org_id: int) -> int | None:
         return await organisations.fetch_version(connection, org_id)
 
 
-async def list_attempts(
-    pool: Pool, org_id: int, request_id: UUID
-) -> tuple[int, list[AttemptRow] | None, list[LookUpRow]] | None:
-    """The organisation's version, the attempts of one request (None: no such request) and its look-ups."""
+async def list_attempts(pool: Pool, org_id: int, request_id: UUID) -> Tried | None:
+    """The attempts and look-ups of one request."""
     async with acquire(pool) as connection:
         return await attempts.list_attempts(connection, org_id, request_id)

@@ -1,13 +1,13 @@
-"""Reconciling a host: its redemptions from the built-in ledger or from an export, beside our approved requests."""
+"""Reconciling a host: its redemptions from the ledger, an export or a sandbox, beside our approved requests."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Final
+from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
 from counterfoil.application import identifiers, ids
@@ -35,6 +35,10 @@ _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+# Reads what a host has redeemed, in the terms of the organisation.
+Reader: TypeAlias = Callable[[Organisation], Iterable[Redeemed]]
+
+
 class CannotReconcile(Exception):
     """The question cannot be answered; the message says what to put right."""
 
@@ -57,11 +61,11 @@ class Period:
 
 
 async def reconcile_host(
-    url: str, org_id: int, host_id: str, period: Period, export: Iterable[str] | None, *, operator: str
+    url: str, org_id: int, host_id: str, period: Period, read: Reader | None, *, operator: str
 ) -> Reconciliation:
     """Compare and leave an audit event that tells the result; raises CannotReconcile.
 
-    `export` has the lines of a CSV file of the host; None reads the built-in ledger.
+    `read` tells what the host has redeemed; None reads the built-in ledger.
     """
     async with administration.transaction(url, keep=True) as tx:
         organisation = await organisations.find_organisation(tx, org_id)
@@ -70,8 +74,8 @@ async def reconcile_host(
         host = _host(organisation, host_id)
         since, until = period.bounds(ZoneInfo(organisation.time_zone))
         reach = since - MARGIN, until + MARGIN
-        if export is not None:
-            theirs = list(read_export(export, organisation))
+        if read is not None:
+            theirs = list(read(organisation))
         elif host.target == "ledger":
             theirs = await reconciliation.list_redeemed(tx, org_id, *reach)
         else:
@@ -104,6 +108,13 @@ async def _record(
     now = await reconciliation.fetch_time(tx, organisation.org_id)
     event = make_event(ids.uuid7(), ids.uuid7(), EVENT_KIND, now, ids.salt(), facts, {"operator": operator})
     await administration.append_events(tx, organisation.org_id, [event])
+
+
+def read_sandbox(rows: Iterable[Mapping[str, str]], organisation: Organisation) -> Iterator[Redeemed]:
+    """The redemptions of a sandbox, told with the columns of an export; raises CannotReconcile."""
+    for number, row in enumerate(rows, start=1):
+        values = {name: next((row[each] for each in known if each in row), "") for name, known in _COLUMNS.items()}
+        yield _redeemed(values, organisation, f"redemption {values['redemption_id'] or number}")
 
 
 def read_export(lines: Iterable[str], organisation: Organisation) -> Iterator[Redeemed]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from counterfoil import telemetry
 from counterfoil.application import operations
-from counterfoil.application.keys import load_keys
+from counterfoil.application.keys import KeysInUse
 from counterfoil.application.organisations import Organisations
 from counterfoil.cli.executors import executor_of, limits_of, spare_the_collector
 from counterfoil.cli.supervisor import CannotServe
@@ -44,13 +44,18 @@ async def _run(settings: Settings, url: str) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    keyring = load_keys(settings.keys_path)
+    keys = KeysInUse(settings.keys_path, telemetry.keys_not_read)
     pool = await open_pool(url, size=settings.pool_size, statement_cache=settings.statement_cache)
     try:
-        start = executor_of(settings)
-        async with start(pool, Organisations(pool), keyring, limits_of(settings), telemetry.Telemetry()):
-            spare_the_collector()
-            print("Counterfoil executes (end: Ctrl-C)", flush=True)  # noqa: T201 - the command's own output
-            await stopping.wait()
+        start, observer = executor_of(settings), telemetry.Telemetry()
+        async with start(pool, Organisations(pool), keys, limits_of(settings), observer):
+            with telemetry.serve_metrics(observer.registry, settings.host, settings.execute_metrics_port):
+                spare_the_collector()
+                await _wait(stopping)
     finally:
         await pool.close()
+
+
+async def _wait(stopping: asyncio.Event) -> None:
+    print("Counterfoil executes (end: Ctrl-C)", flush=True)  # noqa: T201 - the command's own output
+    await stopping.wait()

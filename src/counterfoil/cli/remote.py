@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 SECONDS_MAX: Final = 60
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
 class RemoteError(Exception):
@@ -95,7 +95,7 @@ def _connection(url: str) -> HTTPConnection:
         raise RemoteError(f"{url} is no address of a service: use one such as https://counterfoil.example.com")
     if parts.scheme == "https":
         return HTTPSConnection(host, port, timeout=SECONDS_MAX)
-    if host not in _LOOPBACK:
+    if host not in LOOPBACK:
         raise RemoteError(f"{url} would show the password to the network: use https")
     return HTTPConnection(host, port, timeout=SECONDS_MAX)
 

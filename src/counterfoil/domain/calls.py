@@ -17,6 +17,7 @@ from uuid import UUID
 
 from counterfoil.domain.attempts import REPEATS, OutboundCall
 from counterfoil.domain.organisations import Host
+from counterfoil.domain.payload_types import TYPES
 from counterfoil.domain.payloads import TASK, WITHHELD, parse_hostname
 from counterfoil.domain.refusals import BadHeaders, InvalidPayload, Refusal
 
@@ -32,7 +33,6 @@ CREDENTIALS: Final = frozenset({
     "authorization", "x-cap-api-auth-key", "x-cap-api-oauth-token", "x-cap-ui-auth-token",
 })  # fmt: skip
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
-_PLACEHOLDER = re.compile(r"\{([^{}/]*)\}")
 _BLANKS: Final = frozenset(" \t\n\r")
 _READ: Final = json.JSONDecoder(parse_float=Decimal).decode
 _SCAN: Final = json.JSONDecoder(parse_float=str, parse_int=str)
@@ -51,7 +51,7 @@ def build_call(
     """The call of a stored payload. `headers` are the real ones; `credential` replaces those that carry theirs."""
     text = payload.decode()
     content = _READ(text)
-    url = _url(host, content)
+    url = _url(host, request_type, content)
     if isinstance(url, Refusal):
         return url
     sent = _headers(headers, credential)
@@ -68,7 +68,7 @@ def sent_reference(request_id: UUID, request_type: str, payload: bytes) -> str |
     return _with_reference(request_id, request_type, payload.decode())[1]
 
 
-def _url(host: Host, content: Mapping[str, Any]) -> str | Refusal:
+def _url(host: Host, request_type: str, content: Mapping[str, Any]) -> str | Refusal:
     base = host.base_url
     if base is None:
         address = parse_hostname(content["hostname"])
@@ -76,25 +76,13 @@ def _url(host: Host, content: Mapping[str, Any]) -> str | Refusal:
             return InvalidPayload(f"{TASK}.hostname cannot be called", f"{TASK}.hostname")
         scheme, name, port = address
         base = f"{scheme}://{name}" if port == (443 if scheme == "https" else 80) else f"{scheme}://{name}:{port}"
-    path = fill_path(content["path"], content.get("pathParams") or {})
-    if isinstance(path, Refusal):
-        return path
     query = "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in (content.get("queryParams") or {}).items())
-    return base.rstrip("/") + path + (f"?{query}" if query else "")
+    # What the payload says was checked to fill to this very path; nothing of it is filled a second time.
+    return base.rstrip("/") + TYPES[request_type].path + (f"?{query}" if query else "")
 
 
 def _quoted(value: object) -> str:
     return quote("" if value is None else str(value), safe="")
-
-
-def fill_path(path: str, params: Mapping[str, Any]) -> str | Refusal:
-    """The path with each `{name}` filled. A value is one segment: what could end it or climb is refused."""
-    for name in _PLACEHOLDER.findall(path):
-        where = f"{TASK}.pathParams.{name}"
-        value = "" if params.get(name) is None else str(params[name])
-        if value in ("", ".", "..") or any(each in "/\\%?#" or not each.isprintable() for each in value):
-            return InvalidPayload(f"{where} must be one segment of a path, without / \\ % ? #", where)
-    return _PLACEHOLDER.sub(lambda found: quote(str(params[found[1]]), safe=""), path)
 
 
 def _headers(

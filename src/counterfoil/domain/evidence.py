@@ -24,6 +24,13 @@ class AttemptRow:
     sent_at: datetime | None
     answered_at: datetime | None
 
+    @property
+    def milliseconds(self) -> float | None:
+        """How long the call took."""
+        if self.answered_at is None:
+            return None
+        return round((self.answered_at - (self.sent_at or self.planned_at)).total_seconds() * 1000, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class LookUpRow:
@@ -35,6 +42,16 @@ class LookUpRow:
     response: bytes
     asked_at: datetime
     answered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What was tried for one request; its unit is None where the organisation has no such request."""
+
+    organisation_version: int
+    unit_id: int | None
+    attempts: list[AttemptRow]
+    look_ups: list[LookUpRow]
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,12 @@ class Attempt:
     answered_at: datetime | None
     maybe_sent: bool
 
+    def in_doubt(self, fence: int) -> bool:
+        """Whether it may have an effect that nobody has heard of; `fence` is of who knows that it sent nothing."""
+        if self.outcome is None:
+            return self.maybe_sent and self.fence != fence
+        return self.outcome in _NOT_ANSWERED
+
 
 @dataclass(frozen=True, slots=True)
 class Execution:
@@ -112,7 +118,9 @@ def begin(execution: Execution, host: Host | None, fence: int, *, now: datetime)
     if request.fence != fence or request.state not in OPEN or execution.has_incident:
         return Moved(request)
     if host is None or host.revision != request.host_revision or not host.is_external:
-        return _stuck(request, "host_changed", "the entry of the host table was changed after the submission")
+        return _leave(
+            execution, request, "host_changed", "the entry of the host table was changed after the submission"
+        )
     last = execution.attempts[-1] if execution.attempts else None
     if last is not None and last.state != "answered" and last.outcome is None:
         if last.fence == fence:  # planned by us, and COMMIT's answer was lost: nothing has left yet
@@ -123,18 +131,15 @@ def begin(execution: Execution, host: Host | None, fence: int, *, now: datetime)
         return replace(moved, lost=last.number)
     if request.state is State.UNKNOWN:
         return _resolve(execution, request, host, now)
-    return _plan(execution, request, host, now)
+    return _plan(execution, request, now)
 
 
-def _plan(execution: Execution, request: Request, host: Host, now: datetime) -> Moved:
+def _plan(execution: Execution, request: Request, now: datetime) -> Moved:
     if execution.holder not in (None, request.request_id):
         if execution.holder_succeeded:
             return Moved(_end(request, _used(request), now))
         return Moved(_rest(request, now + timedelta(seconds=HELD_REFERENCE_SECONDS)))
-    # An unknown attempt here is one that was looked up and surely absent: its repeat is due, however late it is.
-    is_repeat = bool(execution.attempts) and execution.attempts[-1].outcome == Verdict.UNKNOWN
-    if not is_repeat and _is_over(execution, host, now):
-        return _give_up(execution, request, now)
+    # However late it is, what is due is tried: a freeze or a pause has not used up its time.
     return Moved(request, _call(execution, len(execution.attempts) + 1))
 
 
@@ -197,7 +202,11 @@ def settle_attempt(
         return Moved(_end(request, executed, now))
     if verdict is Verdict.RETRY:
         wait = next_attempt_after(number, judgement, jitter=jitter, first_seconds=pace.retry_seconds)
-        return Moved(_rest(request, now + timedelta(seconds=wait)))
+        due_at = now + timedelta(seconds=wait)
+        if host is None:
+            return Moved(_rest(request, due_at))
+        over_at = execution.attempts[0].planned_at + timedelta(seconds=host.overall_seconds)
+        return _give_up(execution, request, now) if now >= over_at else Moved(_rest(request, min(due_at, over_at)))
     wait = next_attempt_after(number, judgement, jitter=jitter, first_seconds=pace.look_up_seconds)
     return _doubt(_to(request, State.UNKNOWN), host, judgement, executed, now, wait)
 
@@ -284,8 +293,8 @@ def _is_over(execution: Execution, host: Host, now: datetime) -> bool:
 
 def _give_up(execution: Execution, request: Request, now: datetime) -> Moved:
     """Every attempt surely had no effect, or a person must find out."""
-    if request.state is State.UNKNOWN or any(each.outcome in _NOT_ANSWERED for each in execution.attempts):
-        return _stuck(request, "no_verdict", "what became of an earlier call is not known, and the time is over")
+    if request.state is State.UNKNOWN or any(each.in_doubt(request.fence) for each in execution.attempts):
+        return _leave(execution, request, "no_verdict", "the time is over")
     message = "the host could not carry out the call in time; nothing was executed"
     return Moved(_end(request, _refused(request, 503, 889, message), now))
 
@@ -319,6 +328,15 @@ def stuck(request: Request, trouble: Trouble) -> Moved:
 
 def _stuck(request: Request, kind: str, message: str) -> Moved:
     return stuck(request, Trouble(kind, message))
+
+
+def _leave(execution: Execution, request: Request, kind: str, why: str) -> Moved:
+    """An incident that says whether a call may have had its effect already."""
+    lost = next((each.number for each in execution.attempts if each.in_doubt(request.fence) and not each.outcome), None)
+    if request.state is State.UNKNOWN or any(each.in_doubt(request.fence) for each in execution.attempts):
+        moved = _stuck(_to(request, State.UNKNOWN), kind, f"{why}, and what became of an earlier call is not known")
+        return replace(moved, lost=lost)
+    return _stuck(request, kind, f"{why}; no call has had an effect")
 
 
 def _to(request: Request, state: State) -> Request:

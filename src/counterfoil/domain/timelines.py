@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from counterfoil.domain.evidence import Tried
 from counterfoil.domain.seals import Event
 
 # Who an event may name, under which of its personal fields; the first that is there acted.
@@ -18,9 +19,12 @@ _OF_EVERY_EVENT: Final = frozenset({"at", "event", "kind", "subject", "org"})
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line. `who` and `message` are None where the event has none, or where they were erased."""
+    """One line. `who` and `message` are None where the event has none, or where they were erased.
 
-    event_id: UUID
+    What is no event, but a call or a look-up at an external host, has no `event_id`.
+    """
+
+    event_id: UUID | None
     kind: str
     at: datetime
     who: str | None
@@ -39,3 +43,15 @@ def entries(events: Iterable[Event]) -> Iterator[Entry]:
         }
         who = next((personal[role] for role in ROLES if role in personal), None)
         yield Entry(event.event_id, event.kind, event.at, who, personal.get("message"), facts)
+
+
+def calls(tried: Tried) -> Iterator[Entry]:
+    """A line for each call and look-up, at the moment at which it began."""
+    for each in tried.attempts:
+        facts = {"number": each.number, "state": each.state, "outcome": each.outcome, "late": each.late,
+                 "milliseconds": each.milliseconds, "executor": each.owner}  # fmt: skip
+        yield Entry(None, "attempt", each.sent_at or each.planned_at, None, None, facts)
+    for found in tried.look_ups:
+        took = round((found.answered_at - found.asked_at).total_seconds() * 1000, 1)
+        facts = {"number": found.number, "attempt": found.attempt, "verdict": found.verdict, "milliseconds": took}
+        yield Entry(None, "look_up", found.asked_at, None, None, facts)

@@ -20,7 +20,7 @@ from uuid import UUID
 from counterfoil.application import attempts, executing, ids
 from counterfoil.application.attempts import Answered, Begin, LookedUp, Postponed, Settle, Work
 from counterfoil.application.group_commit import GroupCommit, Limits, Watch
-from counterfoil.application.keys import Keyring
+from counterfoil.application.keys import KeysInUse
 from counterfoil.application.operations import Pool
 from counterfoil.application.organisations import Organisations, with_snapshot
 from counterfoil.domain.attempts import Failure, Reply, judge
@@ -91,7 +91,7 @@ class Executor:
         self,
         pool: Pool,
         organisations: Organisations,
-        keyring: Keyring,
+        keys: KeysInUse,
         session: intouch.Session,
         bounds: Bounds,
         limits: Limits,
@@ -102,7 +102,7 @@ class Executor:
         self.lease_seconds = bounds.lease_seconds
         self._pool = pool
         self._organisations = organisations
-        self._keyring = keyring
+        self._keys = keys
         self._session = session
         self._bounds = bounds
         self._observer = observer
@@ -305,7 +305,7 @@ class Executor:
 
     async def _call(self, held: Held, work: Work, host: Host, step: Call) -> Answered:
         started_at = monotonic()
-        call = executing.outbound_call(self._keyring, held.org_id, work, host)
+        call = executing.outbound_call(self._keys.now(), held.org_id, work, host)
         if isinstance(call, Failure):
             answer: Reply | Failure = call
         else:
@@ -321,7 +321,7 @@ class Executor:
 
     async def _search(self, held: Held, work: Work, host: Host, step: Search) -> LookedUp:
         started_at = monotonic()
-        call = executing.outbound_call(self._keyring, held.org_id, work, host)
+        call = executing.outbound_call(self._keys.now(), held.org_id, work, host)
         if isinstance(call, Failure):
             answer: Found | Absent | NoVerdict = NoVerdict(call.message)
         else:
@@ -363,7 +363,7 @@ class Executor:
 async def open_executor(
     pool: Pool,
     organisations: Organisations,
-    keyring: Keyring,
+    keys: KeysInUse,
     limits: Limits,
     observer: Observer,
     *,
@@ -372,7 +372,7 @@ async def open_executor(
 ) -> AsyncIterator[Executor]:
     """An executor that runs meanwhile; afterwards what is in flight is settled or left to its lease."""
     async with intouch.open_session() as session:
-        executor = Executor(pool, organisations, keyring, session, bounds, limits, observer, owner)
+        executor = Executor(pool, organisations, keys, session, bounds, limits, observer, owner)
         running = asyncio.create_task(executor.run())
         try:
             yield executor

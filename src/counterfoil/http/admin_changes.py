@@ -164,7 +164,7 @@ async def propose(context: Context, call: Call) -> Answer:
 async def _difference(context: Context, organisation: Organisation, content: dict[str, Any]) -> Difference | Stale:
     try:
         return await admin_changes.difference_from(
-            context.pool, organisation, content, resources=context.resources, keyring=lambda: context.keyring
+            context.pool, organisation, content, resources=context.resources, keyring=context.keys.now
         )
     except CannotApply as refused:
         problems = [(each.path, f"{each.path}: {each.message}".removeprefix(": ")) for each in refused.problems]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
@@ -16,12 +16,12 @@ from starlette.types import ASGIApp
 from counterfoil import telemetry
 from counterfoil.application import admin_changes as admin_verbs
 from counterfoil.application import comments, delegations, endings, freezes, operations, points, requests
-from counterfoil.application.access_tokens import AccessTokens, SigningKeys
+from counterfoil.application.access_tokens import AccessTokens
 from counterfoil.application.callers import Callers
 from counterfoil.application.group_commit import GroupCommit, Limits
 from counterfoil.application.incidents import settle_incidents
 from counterfoil.application.issuers import Issuers
-from counterfoil.application.keys import Keyring, KeysUnusable, load_keys
+from counterfoil.application.keys import KeysInUse, KeysUnusable
 from counterfoil.application.organisations import Organisations, Verb, with_snapshot
 from counterfoil.application.passwords import Passwords
 from counterfoil.application.throttle import Throttle
@@ -58,7 +58,7 @@ R = TypeVar("R")
 
 # An executor is made by who may know the room (`cli`): http and executor do not import each other.
 StartExecutor: TypeAlias = Callable[
-    [Pool, Organisations, Keyring, Limits, telemetry.Telemetry], AbstractAsyncContextManager[Executions]
+    [Pool, Organisations, KeysInUse, Limits, telemetry.Telemetry], AbstractAsyncContextManager[Executions]
 ]
 PROBE_SECONDS = 1.0
 EXPIRED_MAX = 200  # requests that one transaction of the sweep ends at most
@@ -276,11 +276,8 @@ async def open_context(
     """Open the pool and the queues; afterwards answer what is queued, then close them."""
     if settings.database_url is None:
         raise WrongSetting("DATABASE_URL is not set: `counterfoil serve` starts the embedded database")
-    keyring = load_keys(settings.keys_path)
-    signing_keys = SigningKeys(
-        settings.keys_path, keyring.signing, lambda reason: telemetry.log().error("keys not read again", reason=reason)
-    )
-    access_tokens = AccessTokens(signing_keys, seconds_max=settings.oauth_seconds_max)
+    keys = KeysInUse(settings.keys_path, telemetry.keys_not_read)
+    access_tokens = AccessTokens(keys, seconds_max=settings.oauth_seconds_max)
     pool = await open_pool(settings.database_url, size=settings.pool_size, statement_cache=settings.statement_cache)
     passwords = Passwords()
     organisations = Organisations(pool)
@@ -293,10 +290,10 @@ async def open_context(
 
     context = Context(
         pool=pool,
-        keyring=keyring,
+        keys=keys,
         organisations=organisations,
         callers=Callers(
-            pool, organisations, passwords, Throttle(), Tokens(keyring.token_key), access_tokens, Issuers(keyring)
+            pool, organisations, passwords, Throttle(), Tokens(keys.now().token_key), access_tokens, Issuers(keys.now)
         ),
         access_tokens=access_tokens,
         submissions=queue("submit", requests.submit_requests),
@@ -317,21 +314,17 @@ async def open_context(
         asyncio.create_task(_probe_pool(pool, observer)),
         asyncio.create_task(_sweep(pool, organisations, settings, observer)),
     )
-    queues: tuple[GroupCommit[Any, Any], ...] = (
-        context.submissions, context.decisions, context.redemptions, context.withdrawals, context.comments,
-        context.delegations, context.freezes, context.administration, context.incidents,
-    )  # fmt: skip
     try:
         if start_executor is None:
             yield context
         else:
-            async with start_executor(pool, organisations, keyring, limits, observer) as executions:
+            async with start_executor(pool, organisations, keys, limits, observer) as executions:
                 yield replace(context, executions=executions)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for each in queues:
+        for each in context.queues:
             await each.drain()
         passwords.close()
         await pool.close()

@@ -43,7 +43,7 @@ async def readyz(context: Context, _call: Call) -> Answer:
     reason = await context.probes.why_not_ready()
     if reason is not None:
         raise Busy(f"not ready: {reason}", retry_after_seconds=1)
-    return Answer(200, msgspec.json.encode(Ready(paused=(await context.probes.waiting_outside()).why_paused)))
+    return Answer(200, msgspec.json.encode(Ready(paused=await context.probes.why_paused())))
 
 
 async def metrics(context: Context, _call: Call) -> Answer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, TypeAlias
 from uuid import UUID
@@ -13,15 +12,16 @@ from msgspec import Meta, Raw
 from counterfoil.application import ids, incidents, reads
 from counterfoil.application.requests import Stale
 from counterfoil.domain.access import Actor
-from counterfoil.domain.evidence import AttemptRow, LookUpRow
+from counterfoil.domain.evidence import Tried
 from counterfoil.domain.executions import reference_of
 from counterfoil.domain.incidents import TEXT_MAX, Incident, SettleIncident, not_found, read_settlement
 from counterfoil.domain.organisations import Organisation
-from counterfoil.domain.refusals import InvalidPayload, Refusal, RequestNotFound
+from counterfoil.domain.reach import may_read, readable_units
+from counterfoil.domain.refusals import InvalidPayload, Refusal
 from counterfoil.domain.requests import Request
 from counterfoil.http import wire
 from counterfoil.http.freshness import answer_fresh
-from counterfoil.http.request_reads import request_id_of
+from counterfoil.http.request_reads import no_such_request, request_id_of
 from counterfoil.http.routing import Answer, Call, Context
 
 LIMIT_MAX: Final = 200
@@ -137,13 +137,13 @@ async def list_attempts(context: Context, call: Call) -> Answer:
     """GET /counterfoil/v1/requests/{requestId}/attempts."""
     request_id = request_id_of(call)
 
-    async def attempt(organisation: Organisation, _actor: Actor) -> Answer | Stale:
+    async def attempt(organisation: Organisation, actor: Actor) -> Answer | Stale:
         found = await reads.list_attempts(context.pool, organisation.org_id, request_id)
-        if found is None or found[0] != organisation.version:
-            return Stale(found[0] if found else 0)
-        if found[1] is None:
-            raise RequestNotFound("no request of this organisation has that requestId", "requestId")
-        return Answer(200, wire.encode(AttemptsAnswer(_attempts(found[1], found[2]))))
+        if found is None or found.organisation_version != organisation.version:
+            return Stale(found.organisation_version if found else 0)
+        if found.unit_id is None or not may_read(organisation, actor, found.unit_id, datetime.now(UTC)):
+            raise no_such_request()
+        return Answer(200, wire.encode(AttemptsAnswer(_attempts(found))))
 
     return await answer_fresh(context, call, attempt)
 
@@ -161,9 +161,10 @@ async def list_page(context: Context, call: Call) -> Answer:
     if after is None:
         raise InvalidPayload("cursor must be the nextCursor of the page before", "cursor")
 
-    async def attempt(organisation: Organisation, _actor: Actor) -> Answer | Stale:
+    async def attempt(organisation: Organisation, actor: Actor) -> Answer | Stale:
+        units = readable_units(organisation, actor, datetime.now(UTC))
         found = await incidents.list_incidents(
-            context.pool, organisation.org_id, after, all_of_them=state == "all", limit=limit + 1
+            context.pool, organisation.org_id, after, units, all_of_them=state == "all", limit=limit + 1
         )
         if found is None or found[0] != organisation.version:
             return Stale(found[0] if found else 0)
@@ -179,8 +180,8 @@ async def get_one(context: Context, call: Call) -> Answer:
     """GET /counterfoil/v1/incidents/{incidentId}."""
     incident_id = _incident_id(call)
 
-    async def attempt(organisation: Organisation, _actor: Actor) -> Answer | Stale:
-        return await _shown(context, organisation, incident_id)
+    async def attempt(organisation: Organisation, actor: Actor) -> Answer | Stale:
+        return await _shown(context, organisation, actor, incident_id)
 
     return await answer_fresh(context, call, attempt)
 
@@ -201,20 +202,20 @@ async def settle(context: Context, call: Call) -> Answer:
             raise outcome
         if isinstance(outcome, Stale):
             return outcome
-        return await _shown(context, organisation, incident_id)
+        return await _shown(context, organisation, actor, incident_id)
 
     return await answer_fresh(context, call, attempt)
 
 
-async def _shown(context: Context, organisation: Organisation, incident_id: UUID) -> Answer | Stale:
+async def _shown(context: Context, organisation: Organisation, actor: Actor, incident_id: UUID) -> Answer | Stale:
     found = await incidents.find_incident(context.pool, organisation.org_id, incident_id)
     if found is None or found[0] != organisation.version:
         return Stale(found[0] if found else 0)
     _, incident, request = found
-    if incident is None or request is None:
+    if incident is None or request is None or not may_read(organisation, actor, request.unit_id, datetime.now(UTC)):
         raise not_found()
     made = await reads.list_attempts(context.pool, organisation.org_id, request.request_id)
-    evidence = _attempts(made[1] or [], made[2]) if made else Attempts([], [])
+    evidence = _attempts(made) if made else Attempts([], [])
     return Answer(200, wire.encode(IncidentAnswer(_data(organisation, incident, request, evidence))))
 
 
@@ -243,24 +244,23 @@ def _line(incident: Incident, request_type: str, host_id: str) -> _Line:
     )  # fmt: skip
 
 
-def _attempts(made: Sequence[AttemptRow], searched: Sequence[LookUpRow]) -> Attempts:
+def _attempts(made: Tried) -> Attempts:
     return Attempts(
         [
             Attempt(
                 each.number, each.state, each.outcome, each.reference, each.sent_digest.hex(), each.owner, each.late,
                 _time(each.planned_at), _time_or_none(each.sent_at), _time_or_none(each.answered_at),
-                None if each.answered_at is None
-                else round((each.answered_at - (each.sent_at or each.planned_at)).total_seconds() * 1000, 1),
+                each.milliseconds,
                 None if each.response is None else Raw(each.response),
             )
-            for each in made
+            for each in made.attempts
         ],
         [
             LookUp(
                 each.number, each.attempt, each.verdict, _time(each.asked_at), _time(each.answered_at),
                 Raw(each.response),
             )
-            for each in searched
+            for each in made.look_ups
         ],
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.policies import describe_need
 from counterfoil.domain.reach import may_read
 from counterfoil.domain.request_views import Position, Preview, RequestFile
-from counterfoil.domain.requests import WIRE_STATE, Request
+from counterfoil.domain.requests import WIRE_STATE, Request, State
 from counterfoil.http import wire
 from counterfoil.http.freshness import answer_fresh
 from counterfoil.http.listed import Points, Row, Somebody, WhyNot, row_of, time_text, why_not
@@ -137,9 +137,12 @@ class FullAnswer(msgspec.Struct):
 
 
 class TimelineEntry(msgspec.Struct):
-    """One thing that happened. `who` and `message` are null where there is none, or where it was erased."""
+    """One thing that happened. `who` and `message` are null where there is none, or where it was erased.
 
-    eventId: str
+    A call or a look-up at an external host (kinds attempt and look_up) is no event of the audit trail: no `eventId`.
+    """
+
+    eventId: str | None
     kind: str
     at: str
     who: str | None
@@ -250,10 +253,17 @@ async def get_timeline(context: Context, call: Call) -> Answer:
             return Stale(found.organisation_version if found else 0)
         if found.unit_id is None or not may_read(organisation, actor, found.unit_id, datetime.now(UTC)):
             raise no_such_request()
+        entries = [*timelines.entries(found.events)]
+        if any(each.kind == State.APPROVED for each in entries):  # executed by calls, which the ledger needs none of
+            tried = await reads.list_attempts(context.pool, organisation.org_id, request_id)
+            entries = sorted([*entries, *(timelines.calls(tried) if tried else ())], key=lambda each: each.at)
         lines = [
-            TimelineEntry(str(each.event_id), each.kind, time_text(each.at), each.who, each.message, dict(each.facts))
-            for each in timelines.entries(found.events)
-        ]
+            TimelineEntry(
+                None if each.event_id is None else str(each.event_id),
+                each.kind, time_text(each.at), each.who, each.message, dict(each.facts),
+            )
+            for each in entries
+        ]  # fmt: skip
         return Answer(200, wire.encode(Timeline(lines)))
 
     return await answer_fresh(context, call, attempt)

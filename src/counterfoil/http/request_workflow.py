@@ -31,7 +31,7 @@ from counterfoil.domain.refusals import (
 from counterfoil.domain.request_pages import StoredRequest
 from counterfoil.domain.requests import Decide, NeedsTillCheck, Request, Submit
 from counterfoil.http import wire
-from counterfoil.http.authentication import verify_till
+from counterfoil.http.authentication import read_clock, verify_till
 from counterfoil.http.execution import executed
 from counterfoil.http.freshness import answer_fresh
 from counterfoil.http.routing import Answer, Call, Context
@@ -91,7 +91,7 @@ async def prepare(
     masked = {name: payloads.mask(name, value) if name in secret else value for name, value in headers.items()}
     shown = {**content, "headers": masked}
     payload = wire.encode(shown)
-    keyring = context.keyring
+    keyring, now = context.keyring, read_clock().now
     macs = {name: keyring.mac(value) for name, value in secret.items()}
     content_digest = sha256(payload + b"".join(name.encode() + mac for name, mac in macs.items())).digest()
     entity_info = wire.encode(sent)
@@ -108,7 +108,7 @@ async def prepare(
         host_revision=host.revision,
         payload=payload,
         sealed_headers=_pack({
-            name: keyring.seal(organisation.org_id, request_id, name, value) for name, value in secret.items()
+            name: keyring.seal(organisation.org_id, request_id, name, value, now=now) for name, value in secret.items()
         }),
         content_digest=content_digest,
         salt=ids.salt(),

@@ -19,7 +19,7 @@ from counterfoil.application.endings import WithdrawOutcome
 from counterfoil.application.freezes import FreezeOutcome
 from counterfoil.application.group_commit import GroupCommit
 from counterfoil.application.incidents import SettleOutcome
-from counterfoil.application.keys import Keyring
+from counterfoil.application.keys import Keyring, KeysInUse
 from counterfoil.application.operations import Pool, Probes
 from counterfoil.application.organisations import Organisations
 from counterfoil.application.points import RedeemOutcome
@@ -110,7 +110,7 @@ class Context:
     """What the app factory builds once per process and every handler is given."""
 
     pool: Pool
-    keyring: Keyring
+    keys: KeysInUse
     organisations: Organisations
     callers: Callers
     access_tokens: AccessTokens
@@ -131,6 +131,19 @@ class Context:
     # None where another process executes what is approved here.
     executions: Executions | None = None
     decide_seconds_max: float = 30.0
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keys as the file has them now."""
+        return self.keys.now()
+
+    @property
+    def queues(self) -> tuple[GroupCommit[Any, Any], ...]:
+        """What is answered before the process ends."""
+        return (
+            self.submissions, self.decisions, self.redemptions, self.withdrawals, self.comments, self.delegations,
+            self.freezes, self.administration, self.incidents,
+        )  # fmt: skip
 
 
 Handler = Callable[[Context, Call], Awaitable[Answer]]

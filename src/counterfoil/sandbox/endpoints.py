@@ -110,8 +110,9 @@ def _redeem(ledger: Ledger, ask: Ask) -> Said:
     if ledger.balance(member) < asked.points:
         return Said(200, redeem_body(outcome), 818)
     effect = ledger.add(
-        "POINTS-REDEMPTION", reference, member, points=asked.points, detail=asked.transaction_number, at=ask.at
-    )
+        "POINTS-REDEMPTION", reference, member, points=asked.points, detail=asked.transaction_number, at=ask.at,
+        identifier=asked.identifier_kind,
+    )  # fmt: skip
     good = replace(
         outcome, code=intouch_answers.REDEEMED, redemption_id=effect.redemption_id, balance=ledger.balance(member),
         currency_value=Decimal(asked.points) / 1000,

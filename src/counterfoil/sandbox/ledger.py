@@ -10,13 +10,18 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
 
+from counterfoil.domain.payloads import points_text
+
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _FIRST_REDEMPTION: Final = 62**5  # so that every id has six characters
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One thing that happened once. Points in thousandths; `reference` is the caller's, "" where it sent none."""
+    """One thing that happened once. Points in thousandths; `reference` is the caller's, "" where it sent none.
+
+    `identifier` is the kind of identifier that `member` is, where that is known.
+    """
 
     number: int
     kind: str
@@ -25,6 +30,7 @@ class Effect:
     points: int = 0
     detail: str = ""
     at: str = ""
+    identifier: str = ""
 
     @property
     def redemption_id(self) -> str:
@@ -65,9 +71,19 @@ class Ledger:
         if self._file is not None:
             self._file.close()
 
-    def add(self, kind: str, reference: str, member: str, *, points: int = 0, detail: str = "", at: str = "") -> Effect:
+    def add(
+        self,
+        kind: str,
+        reference: str,
+        member: str,
+        *,
+        points: int = 0,
+        detail: str = "",
+        at: str = "",
+        identifier: str = "",
+    ) -> Effect:
         """Something happened. It is in the journal before anybody is told."""
-        effect = Effect(len(self.effects) + 1, kind, reference, member, points, detail, at)
+        effect = Effect(len(self.effects) + 1, kind, reference, member, points, detail, at, identifier)
         if self._file is not None:
             self._file.write(json.dumps(asdict(effect)) + "\n")
             self._file.flush()
@@ -94,6 +110,20 @@ class Ledger:
     def balance(self, member: str) -> int:
         """What a member has left."""
         return self.points_each - self.spent.get(member, 0)
+
+    def exported(self) -> list[dict[str, str]]:
+        """The redemptions with the columns of a host's export, as `counterfoil reconcile` reads them."""
+        return [
+            {
+                "redemption_id": effect.redemption_id,
+                "external_reference_number": effect.reference,
+                "points_redeemed": points_text(effect.points),
+                "redeemed_time": f"{effect.at}+00:00",
+                effect.identifier: effect.member,
+            }
+            for effect in self.effects
+            if effect.kind == "POINTS-REDEMPTION"
+        ]
 
     def told(self, wanted: Mapping[str, str]) -> list[dict[str, object]]:
         """The effects, all or those of a kind, reference or member."""

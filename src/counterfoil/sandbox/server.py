@@ -272,6 +272,8 @@ def control(sandbox: Sandbox, call: Call) -> Said:
             if not call.query.keys() <= {"kind", "reference", "member"}:
                 return Said(400, {"message": "filter by kind, reference and member"})
             return Said(200, {"data": sandbox.ledger.told(call.query)})
+        case "GET", "/sandbox/redemptions":
+            return Said(200, {"data": sandbox.ledger.exported()})
         case "GET", "/sandbox/calls":
             return Said(200, {"data": list(sandbox.calls)})
         case "PUT", "/sandbox/scenario":
@@ -282,4 +284,6 @@ def control(sandbox: Sandbox, call: Call) -> Said:
             sandbox.attempts.clear()
             return Said(200, {"data": {"rules": len(sandbox.scenario.rules)}})
         case _:
-            return Said(404, {"message": "GET /sandbox/effects, GET /sandbox/calls, PUT /sandbox/scenario"})
+            return Said(
+                404, {"message": "GET /sandbox/effects, /sandbox/redemptions or /sandbox/calls, PUT /sandbox/scenario"}
+            )

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from counterfoil.domain.evidence import AttemptRow, LookUpRow
+from counterfoil.domain.evidence import AttemptRow, LookUpRow, Tried
 from counterfoil.domain.executions import Attempt, Execution
 from counterfoil.domain.freezes import NOTHING_FROZEN, Frost
 from counterfoil.storage import statements
@@ -111,11 +111,13 @@ def _execution(row: Any) -> Execution:
 
 
 async def list_holders(
-    tx: Tx, org_id: int, claims: Sequence[tuple[str, str]]
-) -> Mapping[tuple[str, str], tuple[UUID, bool]]:
-    """Who has claimed these references (host, reference), and whether that request has succeeded."""
+    tx: Tx, org_id: int, claims: Sequence[tuple[str, str, str]]
+) -> Mapping[tuple[str, str, str], tuple[UUID, bool]]:
+    """Who has claimed these references (host, type, reference), and whether that request has succeeded."""
     rows = await tx.fetch(_SQL["list_holders"], org_id, *zip(*claims, strict=True))
-    return {(row["host_id"], row["reference"]): (row["request_id"], row["succeeded"]) for row in rows}
+    return {
+        (row["host_id"], row["request_type"], row["reference"]): (row["request_id"], row["succeeded"]) for row in rows
+    }
 
 
 async def oldest_open(tx: Tx, org_id: int) -> Oldest:
@@ -126,16 +128,14 @@ async def oldest_open(tx: Tx, org_id: int) -> Oldest:
     return Oldest(row["approved"], row["unknown"], row["incidents"])
 
 
-async def list_attempts(
-    tx: Tx, org_id: int, request_id: UUID
-) -> tuple[int, list[AttemptRow] | None, list[LookUpRow]] | None:
-    """The organisation's version, the attempts of a request (None: no such request) and its look-ups."""
+async def list_attempts(tx: Tx, org_id: int, request_id: UUID) -> Tried | None:
+    """The attempts and look-ups of a request; None where there is no such organisation."""
     rows = await tx.fetch(_SQL["list_attempts"], org_id, request_id)
     if not rows:
         return None
-    version = rows[0]["organisation_version"]
-    if rows[0]["request_id"] is None:
-        return version, None, []
+    version, unit_id = rows[0]["organisation_version"], rows[0]["unit_id"]
+    if unit_id is None:
+        return Tried(version, None, [], [])
     made = [AttemptRow(**{name: row[name] for name in AttemptRow.__slots__}) for row in rows if row["number"]]
     searched = await tx.fetch(_SQL["list_look_ups"], org_id, request_id)
-    return version, made, [LookUpRow(**dict(row)) for row in searched]
+    return Tried(version, unit_id, made, [LookUpRow(**dict(row)) for row in searched])

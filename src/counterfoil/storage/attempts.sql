@@ -82,17 +82,18 @@ WHERE r.org_id = $1 AND r.request_id = ANY ($2::uuid[])
 
 -- name: list_holders
 -- Which requests have claimed these references, and whether they have succeeded.
-SELECT h.host_id, h.reference, h.request_id, r.state = 'succeeded' AS succeeded
-FROM unnest($2::text[], $3::text[]) AS a (host_id, reference)
-JOIN reference_claim h ON h.org_id = $1 AND h.host_id = a.host_id AND h.reference = a.reference
+SELECT h.host_id, h.request_type, h.reference, h.request_id, r.state = 'succeeded' AS succeeded
+FROM unnest($2::text[], $3::text[], $4::text[]) AS a (host_id, request_type, reference)
+JOIN reference_claim h ON h.org_id = $1 AND h.host_id = a.host_id AND h.request_type = a.request_type
+    AND h.reference = a.reference
 JOIN request r ON r.org_id = h.org_id AND r.request_id = h.request_id
 
 -- name: list_attempts
 -- The attempts of one request, and the organisation's version to judge the reader by.
-SELECT o.version AS organisation_version, r.request_id, a.number, a.state, a.outcome, a.reference, a.sent_digest,
+SELECT o.version AS organisation_version, r.unit_id, a.number, a.state, a.outcome, a.reference, a.sent_digest,
     a.owner, a.late, a.response, a.planned_at, a.sent_at, a.answered_at
 FROM organisation o
-LEFT JOIN request r ON r.org_id = o.org_id AND r.request_id = $2
+LEFT JOIN request r ON r.org_id = o.org_id AND r.request_id = $2 AND r.request_type <> 'ADMIN-CHANGE'
 LEFT JOIN attempt a ON a.org_id = r.org_id AND a.request_id = r.request_id
 WHERE o.org_id = $1
 ORDER BY a.number
@@ -104,9 +105,9 @@ FROM look_up l WHERE l.org_id = $1 AND l.request_id = $2 ORDER BY l.number
 
 -- name: oldest_open
 -- Since when the oldest approved and the oldest unknown request of an organisation wait, and the open incidents.
-SELECT min(r.decided_at) FILTER (WHERE r.state = 'approved') AS approved,
-    min(r.decided_at) FILTER (WHERE r.state = 'unknown') AS unknown,
-    count(i.incident_id) AS incidents
-FROM request r
-LEFT JOIN incident i ON i.org_id = r.org_id AND i.request_id = r.request_id AND i.settled_at IS NULL
-WHERE r.org_id = $1 AND r.state IN ('approved', 'unknown')
+SELECT
+    (SELECT r.decided_at FROM request r WHERE r.org_id = $1 AND r.state = 'approved'
+     ORDER BY r.decided_at LIMIT 1) AS approved,
+    (SELECT r.decided_at FROM request r WHERE r.org_id = $1 AND r.state = 'unknown'
+     ORDER BY r.decided_at LIMIT 1) AS unknown,
+    (SELECT count(*) FROM incident i WHERE i.org_id = $1 AND i.settled_at IS NULL) AS incidents

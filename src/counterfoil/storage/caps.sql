@@ -24,7 +24,7 @@ FROM asked a JOIN locked l ON l.cap = a.cap AND l.subject = a.subject AND l.day 
 -- pair cap that is frozen on a request and each checker ($3, $4) who approves it.
 WITH locked_request AS MATERIALIZED (
     SELECT r.request_id, r.maker_person_id, r.requirement FROM request r
-    WHERE r.org_id = $1 AND r.request_id = ANY ($2::uuid[])
+    WHERE r.org_id = $1 AND r.request_id = ANY ($2::uuid[]) AND r.request_type <> 'ADMIN-CHANGE'
     ORDER BY r.request_id FOR NO KEY UPDATE
 ), wanted AS MATERIALIZED (
     SELECT u.request_id, NULL::text AS checker, u.cap, u.subject, u.day, u.points

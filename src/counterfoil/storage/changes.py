@@ -27,7 +27,7 @@ _WIDTHS = {
     "changed_holds": 2, "journals": 5, "postings": 6, "redemptions": 9, "members": 4, "lots": 5, "new_lots": 9,
     "goodwills": 5, "statuses": 4, "cap_counters": 4, "cap_uses": 5, "direct_uses": 3, "freed_keys": 4, "events": 7,
     "refusals": 7, "delegations": 9, "ended_delegations": 2, "freezes": 7, "changed_freezes": 7, "versions": 1,
-    "reference_claims": 3, "freed_references": 3, "attempts": 7, "answered_attempts": 7, "look_ups": 7,
+    "reference_claims": 4, "freed_references": 4, "attempts": 7, "answered_attempts": 7, "look_ups": 7,
     "incidents": 5, "settled_incidents": 3, "incident_voices": 9,
 }  # fmt: skip
 _REFERENCE = 4  # its column in a row of redemptions, and of goodwills

@@ -185,13 +185,15 @@ WHERE o.org_id = $1 AND o.version = ANY ($2::bigint[])
 
 -- name: reference_claims
 -- A reference at a host, taken with the first intent: the unique index is what keeps a second request from it.
-INSERT INTO reference_claim (org_id, host_id, reference, request_id)
-SELECT $1, n.* FROM unnest($2::text[], $3::text[], $4::uuid[]) AS n
+INSERT INTO reference_claim (org_id, host_id, request_type, reference, request_id)
+SELECT $1, n.* FROM unnest($2::text[], $3::text[], $4::text[], $5::uuid[]) AS n
 
 -- name: freed_references
 -- The reference of a request that failed.
-DELETE FROM reference_claim k USING unnest($2::text[], $3::text[], $4::uuid[]) AS c (host_id, reference, request_id)
-WHERE k.org_id = $1 AND k.host_id = c.host_id AND k.reference = c.reference AND k.request_id = c.request_id
+DELETE FROM reference_claim k
+USING unnest($2::text[], $3::text[], $4::text[], $5::uuid[]) AS c (host_id, request_type, reference, request_id)
+WHERE k.org_id = $1 AND k.host_id = c.host_id AND k.request_type = c.request_type AND k.reference = c.reference
+    AND k.request_id = c.request_id
 
 -- name: attempts
 -- The intent to call, before the first byte leaves.

@@ -54,7 +54,8 @@ WITH walked AS MATERIALIZED (
     SELECT w.urgent_at, w.request_id
     FROM walked w
     LEFT JOIN unnest($2::bigint[], $3::bigint[]) AS u (unit_id, points_max) ON u.unit_id = w.unit_id
-    WHERE coalesce(w.points, 0) <= greatest(u.points_max, $10::bigint)
+    WHERE w.request_type <> 'ADMIN-CHANGE'
+      AND coalesce(w.points, 0) <= greatest(u.points_max, $10::bigint)
       AND ($7::text[] IS NULL OR w.request_type = ANY ($7))
       AND w.maker_person_id <> $6
       AND (w.version = 1 OR w.version > w.approvals_required OR NOT EXISTS (

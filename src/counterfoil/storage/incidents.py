@@ -63,10 +63,11 @@ async def fetch_incident(tx: Tx, org_id: int, incident_id: UUID) -> tuple[int, I
 
 
 async def list_incidents(
-    tx: Tx, org_id: int, after: UUID, *, all_of_them: bool, limit: int
+    tx: Tx, org_id: int, after: UUID, units: frozenset[int] | None, *, all_of_them: bool, limit: int
 ) -> tuple[int, list[IncidentRow]] | None:
-    """The organisation's version and a page."""
-    rows = await tx.fetch(_SQL["list_incidents"], org_id, after, all_of_them, limit)
+    """The organisation's version and a page of the incidents at these units, or at all."""
+    places = None if units is None else sorted(units)
+    rows = await tx.fetch(_SQL["list_incidents"], org_id, after, all_of_them, limit, places)
     if not rows:
         return None
     found = [

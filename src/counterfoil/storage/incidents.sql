@@ -39,6 +39,7 @@ FROM organisation o LEFT JOIN LATERAL (
         r.host_id, r.external_reference
     FROM incident i JOIN request r ON r.org_id = i.org_id AND r.request_id = i.request_id
     WHERE i.org_id = o.org_id AND i.incident_id > $2 AND ($3 OR i.settled_at IS NULL)
+      AND ($5::bigint[] IS NULL OR r.unit_id = ANY ($5))
     ORDER BY i.incident_id LIMIT $4
 ) page ON true
 WHERE o.org_id = $1

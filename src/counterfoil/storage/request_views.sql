@@ -4,7 +4,7 @@ SELECT o.version AS organisation_version, clock_timestamp() AS now, r.*, voices.
        account.document AS account, held.document AS hold, used.redemption_id IS NOT NULL AS reference_used,
        same.ids AS same_reference
 FROM organisation o
-LEFT JOIN request r ON r.org_id = o.org_id AND r.request_id = $2
+LEFT JOIN request r ON r.org_id = o.org_id AND r.request_id = $2 AND r.request_type <> 'ADMIN-CHANGE'
 LEFT JOIN LATERAL (
     SELECT coalesce(r.member_id, (
         SELECT i.member_id FROM member_identifier i

@@ -49,6 +49,7 @@ LEFT JOIN account ON account.member_id = n.member_id
 LEFT JOIN request earlier ON earlier.org_id = $1 AND earlier.request_id = a.request_id
 LEFT JOIN idempotency_key k ON k.org_id = $1 AND k.caller = a.caller AND k.path = $11 AND k.key = a.key
 LEFT JOIN request before ON before.org_id = $1 AND before.request_id = a.resubmission_of
+    AND before.request_type <> 'ADMIN-CHANGE'
 LEFT JOIN request another ON another.org_id = $1 AND another.resubmission_of = a.resubmission_of
 LEFT JOIN LATERAL (
     SELECT r.request_id FROM request r

@@ -17,7 +17,8 @@ WITH named AS MATERIALIZED (
 ), page AS MATERIALIZED (
     SELECT w.key_at, w.request_id
     FROM walked w LEFT JOIN named n ON true
-    WHERE w.started_at >= $6 AND w.started_at < $7::timestamptz
+    WHERE w.request_type <> 'ADMIN-CHANGE'
+      AND w.started_at >= $6 AND w.started_at < $7::timestamptz
       AND w.state = ANY ($8::text[])
       AND ($9::text IS NULL OR w.request_type = $9)
       AND ($10::bigint[] IS NULL OR w.unit_id = ANY ($10))

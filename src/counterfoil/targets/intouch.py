@@ -24,6 +24,7 @@ from yarl import URL
 
 from counterfoil.domain.answers import ANSWER_BYTES_MAX, plain_text
 from counterfoil.domain.attempts import REPEATS, Failure, OutboundCall, Reply
+from counterfoil.domain.echoes import without_secrets
 from counterfoil.domain.look_ups import Absent, Found, NoVerdict, build_look_up, judge_look_up
 from counterfoil.targets.resolving import AddressRefused, Names, Resolve, resolve_name
 
@@ -157,7 +158,7 @@ async def send(session: Session, call: OutboundCall, *, may_send: Callable[[], b
     _PROGRESS.set(progress)
     try:
         async with asyncio.timeout(call.deadline_seconds):
-            return await _send(session, call, progress)
+            return without_secrets(await _send(session, call, progress), call.headers)
     except (AddressRefused, Withheld) as error:
         kind = "address" if isinstance(error, AddressRefused) else "lease"
         return Failure(sent=False, kind=kind, message=str(error))

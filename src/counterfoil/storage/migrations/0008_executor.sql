@@ -22,7 +22,7 @@ ALTER TABLE organisation ADD COLUMN incident_quorum integer NOT NULL DEFAULT 1
 -- Null: there is nothing to do, or an incident waits for a person.
 ALTER TABLE request ADD COLUMN due_at timestamptz;
 CREATE INDEX request_due ON request (org_id, host_id, due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX request_executing ON request (org_id, decided_at) WHERE state IN ('approved', 'unknown');
+CREATE INDEX request_executing ON request (org_id, state, decided_at) WHERE state IN ('approved', 'unknown');
 
 ALTER TABLE attempt DROP CONSTRAINT attempt_outcome_known;
 ALTER TABLE attempt
@@ -31,13 +31,14 @@ ALTER TABLE attempt
     ADD COLUMN owner text NOT NULL DEFAULT '',       -- the process that made the call
     ADD COLUMN late boolean NOT NULL DEFAULT false;  -- its answer came when the request was another's already
 
--- One live or succeeded claim of a reference at a host: taken with the first intent, given back by a failure.
+-- One live or succeeded claim of a reference of a type at a host: taken with the first intent, given back by a failure.
 CREATE TABLE reference_claim (
-    org_id      bigint NOT NULL,
-    host_id     text NOT NULL,
-    reference   text NOT NULL,
-    request_id  uuid NOT NULL,
-    PRIMARY KEY (org_id, host_id, reference)
+    org_id        bigint NOT NULL,
+    host_id       text NOT NULL,
+    request_type  text NOT NULL,
+    reference     text NOT NULL,
+    request_id    uuid NOT NULL,
+    PRIMARY KEY (org_id, host_id, request_type, reference)
 );
 
 -- What the host said when a lost call was looked up.
