@@ -69,7 +69,7 @@ class Place:
         """What puts requests in; the run is part of their references."""
         connection = await asyncpg.connect(self.url)
         try:
-            yield Approved(connection, self.keys.now(), run)
+            yield Approved(connection, self.keys, run)
         finally:
             await connection.close()
 
@@ -105,6 +105,10 @@ def among_very_many(server: Scratch, report: Report) -> None:
     _claims(server, report, VERY_MANY)
 
 
+def _keys(server: Scratch, url: str) -> KeysInUse:
+    return KeysInUse(servers.product_settings(server, url).keys_path, print)
+
+
 def _rate(count: int, times: list[float], groups: float, before: list[float], after: list[float]) -> Run:
     """The run of `count` calls; before and after: time, this process, database, host, machine."""
     passed, cpu, database_cpu, host_cpu, machine = (b - a for a, b in zip(before, after, strict=True))
@@ -134,7 +138,7 @@ async def _execution(server: Scratch, report: Report) -> None:
         host, dead = stack.enter_context(sandbox()), stack.enter_context(dead_host())
         url = await server.create("execution")
         await prepare(url, ONE, host.url, dead)
-        place = Place(server, url, KeysInUse(servers.product_settings(server, url).keys_path, print), host)
+        place = Place(server, url, _keys(server, url), host)
         async with place.approved("one") as approved:
             for number in range(-1, ROUNDS):  # the first round warms up
                 runs = {"i bare client loop": await _bare(place, number)}
@@ -232,8 +236,7 @@ async def _compare_claims(server: Scratch, report: Report, backlog: Backlog, hos
     for each in (NONE, backlog):
         url = await server.create(f"waiting_{each.waiting}")
         await prepare(url, where, host.url, dead)
-        keys = KeysInUse(servers.product_settings(server, url).keys_path, print)
-        places[each] = Place(server, url, keys, host)
+        places[each] = Place(server, url, _keys(server, url), host)
     for number in range(-1, CLAIM_ROUNDS):
         for each, place in places.items():
             async with place.approved(f"{each.waiting}.{number}") as approved:

@@ -23,7 +23,7 @@ from bench import contract, seed
 from bench.in_process import Groups
 from bench.scratch import process_seconds
 from counterfoil.application import ids
-from counterfoil.application.keys import Keyring
+from counterfoil.application.keys import KeysInUse
 
 HEADER = "Authorization"
 _POINTS = 10**12
@@ -93,7 +93,7 @@ class Approved:
     """Puts approved requests into the database as if other processes had decided them."""
 
     connection: asyncpg.Connection[asyncpg.Record]
-    keyring: Keyring
+    keys: KeysInUse
     run: str
     count: int = 0
     references: set[str] = field(default_factory=set)
@@ -115,8 +115,8 @@ class Approved:
             self.references.update(references)
 
     def _sealed(self, org_id: int, request_id: UUID) -> bytes:
-        authorization = contract.Caller(org_id, 1).authorization
-        return _pack({HEADER: self.keyring.seal(org_id, request_id, HEADER, authorization, now=time.time())})
+        value = contract.Caller(org_id, 1).authorization
+        return _pack({HEADER: self.keys.now().seal(org_id, request_id, HEADER, value, now=time.time())})
 
     async def waiting(self, host_id: str) -> int:
         """How many of a host are not at their end."""
@@ -157,7 +157,7 @@ class Calls(Groups):
         self.outcomes[f"{host_id} {outcome}"] += 1
         self.ended(host_id, seconds)
 
-    def breaker(self, org_id: int, host_id: str, *, is_open: bool) -> None:
+    def breaker(self, _org_id: int, host_id: str, *, is_open: bool) -> None:
         """Not looked at."""
 
     def paused(self, reason: str | None) -> None:

@@ -76,7 +76,7 @@ UNKNOWN = made(1, "unknown")
         (execution(PLANNED), Call(1, repeated=False, doubtful=False)),
         (execution(replace(PLANNED, fence=2)), Search(1, 1)),
         (execution(UNKNOWN, state=State.UNKNOWN), Search(1, 1)),
-        (execution(UNKNOWN), Call(2, repeated=True, doubtful=False)),
+        (execution(UNKNOWN, look_ups=1, look_ups_of_last=1), Call(2, repeated=True, doubtful=False)),
         (execution(UNKNOWN, state=State.UNKNOWN, request_type="EARN-BADGE"), Call(2, repeated=True, doubtful=True)),
         (execution(state=State.UNKNOWN), Search(1, 0)),
         (execution(fence=4), None),
@@ -97,6 +97,34 @@ def test_a_lost_attempt_is_unknown_and_never_blindly_repeated() -> None:
     assert (moved.lost, moved.step, moved.request.state, moved.request.due_at) == (1, None, State.UNKNOWN, None)
     assert moved.trouble is not None
     assert moved.trouble.kind == "no_look_up"
+
+
+LATE = [made(1, outcome, fence=2) for outcome in ("unknown", "already_done", "succeeded")]
+
+
+@pytest.mark.parametrize("late", LATE, ids=lambda each: each.outcome)
+def test_an_answer_between_the_next_claim_and_its_begin_is_no_reason_for_another_call(late: Attempt) -> None:
+    moved = begin(execution(late), HOST, 3, now=NOW)
+    assert (moved.step, moved.request.state, moved.trouble) == (Search(1, 1), State.UNKNOWN, None)
+    moved = begin(execution(late, request_type="GOODWILL-POINTS"), HOST, 3, now=NOW)
+    assert (moved.step, moved.request.state) == (None, State.UNKNOWN)
+    assert moved.trouble is not None
+    moved = begin(execution(late, request_type="EARN-BADGE"), HOST, 3, now=NOW)
+    assert (moved.step, moved.request.state) == (Call(2, repeated=True, doubtful=True), State.UNKNOWN)
+
+
+@pytest.mark.parametrize("late", LATE, ids=lambda each: each.outcome)
+def test_what_a_late_answer_says_is_never_told_as_not_executed(late: Attempt) -> None:
+    moved = postpone(execution(late), HOST, fence=3, seconds=1.0, now=NOW + 601 * SECONDS)
+    assert moved.trouble is not None
+    assert moved.request.state is State.UNKNOWN
+
+
+@pytest.mark.parametrize("late", [made(1, "retry", fence=2), made(1, "failed", fence=2)])
+def test_after_a_late_answer_without_effect_the_next_call_is_due(late: Attempt) -> None:
+    step = begin(execution(late), HOST, 3, now=NOW).step
+    assert isinstance(step, Call)
+    assert step.number == 2
 
 
 @pytest.mark.parametrize("host", [None, replace(HOST, revision=2), replace(HOST, target="ledger")])

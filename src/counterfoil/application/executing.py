@@ -46,8 +46,8 @@ async def claim_in_turn(
     """Take what is due and not frozen, one organisation after the other, on one connection.
 
     `room` tells how many of an organisation may be taken now (0: no more of any), `free` how many of a host. Each
-    organisation is told with the time from before its claims , its claims, and whether
-    nothing more of it is due.
+    organisation is told with the time from before its claims, its claims, and whether nothing
+    more of it is due.
     """
     async with acquire(pool) as connection:
         for org_id, version in versions.items():

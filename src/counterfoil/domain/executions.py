@@ -24,6 +24,7 @@ LOOK_UP_SECONDS_MAX: Final = 300.0
 HELD_REFERENCE_SECONDS: Final = 10.0
 _EVIDENCE: Final = ("redemption_id", "points_redeemed", "external_reference_number")
 _NOT_ANSWERED: Final = frozenset({Verdict.UNKNOWN, Verdict.ALREADY_DONE})
+_MAYBE_DONE: Final = _NOT_ANSWERED | {Verdict.SUCCEEDED}  # of a request that has not ended: the answer came too late
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Attempt:
         """Whether it may have an effect that nobody has heard of; `fence` is of who knows that it sent nothing."""
         if self.outcome is None:
             return self.maybe_sent and self.fence != fence
-        return self.outcome in _NOT_ANSWERED
+        return self.outcome in _MAYBE_DONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,10 @@ def begin(execution: Execution, host: Host | None, fence: int, *, now: datetime)
         return replace(moved, lost=last.number)
     if request.state is State.UNKNOWN:
         return _resolve(execution, request, host, now)
+    if last is not None and last.outcome in _MAYBE_DONE and not execution.look_ups_of_last:
+        # Its maker's answer came after our claim and before this, so it has changed nothing: nobody has looked yet.
+        unknown = _to(request, State.UNKNOWN)
+        return _resolve(replace(execution, request=unknown), unknown, host, now)
     return _plan(execution, request, now)
 
 
