@@ -17,6 +17,7 @@ from counterfoil.application.administration import CannotApply, PasswordSources
 from counterfoil.application.keys import Keyring
 from counterfoil.application.requests import Stale, is_current
 from counterfoil.domain import admin_changes as rules
+from counterfoil.domain import dual_control
 from counterfoil.domain.access import Actor
 from counterfoil.domain.admin_changes import AdminChange, DecideChange, DecidedChange, Propose
 from counterfoil.domain.organisation_changes import Difference
@@ -129,7 +130,7 @@ async def _propose(tx: Tx, organisation: Organisation, command: Propose) -> Outc
         return found.change
     if not is_current(organisation, command.actor, found.organisation_version):
         return Stale(found.organisation_version)
-    refused = rules.why_not_propose(organisation, command, found.now)
+    refused = dual_control.may_propose(organisation, command.actor, command.difference, found.now)
     if refused is not None:
         await _add_refused(
             tx, command.request_id, command.request_id, "submission_refused", command, refused, found.now

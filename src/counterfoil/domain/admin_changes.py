@@ -192,14 +192,6 @@ def decide(
     )
 
 
-def why_not_propose(organisation: Organisation, command: Propose, now: datetime) -> NotPermitted | None:
-    """The refusal of a proposal for what its proposer may not do, or not for oneself."""
-    refused = dual_control.may_administer(organisation, command.actor, now)
-    if refused is not None or command.difference is None:
-        return refused
-    return dual_control.why_not_for_oneself(organisation, command.difference, command.actor.person_id or "")
-
-
 def why_not_decide(
     organisation: Organisation, change: AdminChange | None, actor: Actor, now: datetime
 ) -> Refusal | None:

@@ -53,6 +53,16 @@ def may_administer(organisation: Organisation, actor: Actor, now: datetime) -> N
     return why_not_administer(organisation, actor.person_id or "", now)
 
 
+def may_propose(
+    organisation: Organisation, actor: Actor, difference: Difference | None, now: datetime
+) -> NotPermitted | None:
+    """Return None when the actor may propose this difference, which is None while nobody has looked at the file."""
+    refused = may_administer(organisation, actor, now)
+    if refused is not None or difference is None:
+        return refused
+    return why_not_for_oneself(organisation, difference, actor.person_id or "")
+
+
 def why_not_administer(organisation: Organisation, person_id: str, now: datetime) -> NotPermitted | None:
     """The reason why this person's part in a change does not count now; None when it does."""
     person = organisation.people.get(person_id)

@@ -148,7 +148,7 @@ async def propose(context: Context, call: Call) -> Answer:
                 return Answer(200, wire.encode(ChangeAnswer(None)))
             command = replace(command, difference=difference, message=message)
             if dry_run:
-                refused = rules.why_not_propose(organisation, command, now)
+                refused = dual_control.may_propose(organisation, actor, difference, now)
                 if refused is not None:
                     raise refused
                 return _shown(organisation, admin_changes.proposed(command, now), actor, now, is_stored=False)
