@@ -250,7 +250,7 @@ async def test_chaos(machines: Machines) -> None:
         print(f"chaos: harm done: {machines.killed}; calls after the effect: {len(host.repeats)}")  # noqa: T201
         # Where the host itself stalled for longer than the quiet time, a look-up could not find what came later: the
         # reference made that repeat harmless. Blind repeats would be a third of all requests.
-        assert len(host.repeats) * 50 <= REQUESTS * SEEDS, host.repeats
+        assert len(host.repeats) * 500 <= REQUESTS * SEEDS, host.repeats
         connection = await connect(machines.database.url)
         await invariants.check(connection)
         await connection.close()
