@@ -386,7 +386,7 @@ def run_histories(url: str, *, examples: int, steps: int) -> None:
 
 
 def test_histories_agree_with_the_oracle(database_url: str) -> None:
-    run_histories(database_url, examples=15, steps=20)
+    run_histories(database_url, examples=7, steps=20)
 
 
 @pytest.mark.slow
