@@ -259,6 +259,7 @@ def test_missing_keys_are_named(database_url: str, tmp_path: Path) -> None:
     assert "counterfoil keys create" in said
 
 
+@pytest.mark.slow
 def test_keys_and_migrations_by_hand(empty_database_url: str, tmp_path: Path) -> None:
     given = environment(DATABASE_URL=empty_database_url, COUNTERFOIL_DATA_DIR=str(tmp_path / "data"))
     for arguments, said in (

@@ -217,6 +217,7 @@ def test_comments(shop: Shop) -> None:
 # ---------------------------------------------------------------- expiry
 
 
+@pytest.mark.slow
 def test_nobody_decided_in_time(make_shop: Callable[..., Shop]) -> None:
     shop = make_shop(policy={"approvals": 1, "lifeHours": 1})
     member = shop.member()

@@ -122,6 +122,7 @@ def test_a_wrong_export_is_refused(text: str, said: str) -> None:
         list(read_export(io.StringIO(text), builders.organisation()))
 
 
+@pytest.mark.slow
 def test_a_question_without_an_answer_is_refused(
     run: Callable[..., CompletedProcess[str]], books: Shop, service: Serve, tmp_path: Path
 ) -> None:

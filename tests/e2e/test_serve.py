@@ -119,6 +119,7 @@ def lines(serve: Serve) -> Iterator[list[Line]]:
         line.connection.close()
 
 
+@pytest.mark.slow
 def test_the_signing_key_changes_while_every_worker_serves(serve: Serve, shop: Shop, lines: list[Line]) -> None:
     """Old tokens stay good, new ones have the new key on every worker at once; a dropped key ends its tokens."""
     shop.client("app")
@@ -373,6 +374,7 @@ def test_nothing_is_left_behind(folder: Path, number: int) -> None:
     assert not list(Path(tempfile.gettempdir()).glob(f"counterfoil-metrics-*/*_{serve.pid}.db"))
 
 
+@pytest.mark.slow
 def test_ready_tells_of_the_database(folder: Path, data_dir: Path) -> None:
     """503 with the reason while it is away, and 200 again without a restart of the service."""
     database = embedded.start(data_dir)
@@ -454,6 +456,7 @@ def test_the_same_port_twice(serve: Serve, folder: Path) -> None:
     assert sorted(each.name for each in folder.iterdir()) == ["keys.json", "serve.log"]
 
 
+@pytest.mark.slow
 def test_the_demo_on_a_taken_port(folder: Path) -> None:
     """`make demo ARGS=--once` with 8640 in use, by us or by somebody else."""
     with socket.socket() as taken:

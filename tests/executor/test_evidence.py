@@ -133,6 +133,7 @@ def test_killed_after_sending_and_then_the_host_is_away(server: Any) -> None:
         assert [(each["state"], each["outcome"]) for each in attempts_of(shop, request_id)] == [("planned", "unknown")]
 
 
+@pytest.mark.slow
 def test_an_executor_of_its_own_tells_its_metrics(server: Any, host: IntouchHost) -> None:
     port = free_port()
     settings = {"COUNTERFOIL_EXECUTE": "off", "COUNTERFOIL_DECIDE_SECONDS_MAX": 0}

@@ -137,6 +137,7 @@ def test_a_host_entry_that_changed_after_the_approval_is_not_called(
     assert incident["kind"] == "host_changed"
 
 
+@pytest.mark.slow
 def test_a_dead_host_is_left_alone_and_its_requests_fail_in_time(make_shop: Callable[..., Shop]) -> None:
     with a_host() as dead:
         pass

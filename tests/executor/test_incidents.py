@@ -126,6 +126,7 @@ def test_pages(shop: Shop, host: IntouchHost) -> None:
         assert (refused.status_code, refused.json()["errors"][0]["path"]) == (400, name)
 
 
+@pytest.mark.slow
 def test_on_the_command_line(shop: Shop, host: IntouchHost, tmp_path: Path) -> None:
     _, incident_id = an_incident(shop, host)
     session = Session(shop.serve.url, shop.org_id, shop.till, CHECKER, md5(shop.password), shop.token(CHECKER))

@@ -206,6 +206,7 @@ def test_the_head_of_a_request_is_bounded(service: Service) -> None:
     assert talk(service, b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + long_head).startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.slow
 def test_a_client_that_is_too_slow_is_left(start_service: Callable[..., Service]) -> None:
     service = start_service(request_seconds_max=1)
     for sent in (b"", b"GET /hea", b"POST " + CREATE.encode() + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{"):

@@ -327,6 +327,7 @@ async def test_the_trail_has_commitments_and_no_secret(database_url: str, connec
     assert {"sign": "+", "what": "zone", "lines": "+ zone 50682286: name North"} in changed
 
 
+@pytest.mark.slow
 async def test_an_import_is_written_in_sets(database_url: str, connection: Any) -> None:
     """Several statements' worth of members; nothing about them grows with the number of rows but the chunks."""
     rows = "\n".join(
