@@ -72,6 +72,7 @@ SIZE = 1_000_000
 OWNED = 10**12
 # Its rows keep their dates when time is moved under the delegations: the oracle judges them.
 MOVED = "a lent right was lent when it was used"
+NEIGHBOUR = 51251  # another organisation in the same tables
 
 
 class Histories(RuleBasedStateMachine):
@@ -119,7 +120,19 @@ class Histories(RuleBasedStateMachine):
         for person, rights in RIGHTS.items():
             for right in rights:
                 await self._grant(person, right)
+        await seed_organisation(self.connection, NEIGHBOUR, login="ind.2")
+        await seed_member(self.connection, [Lot(OWNED)], org_id=NEIGHBOUR)
+        self.neighbour = await self._rows_of(NEIGHBOUR)
         self.pool = await open_pool(self.url, size=1)
+
+    async def _rows_of(self, org_id: int) -> list[Any]:
+        """Everything that the database has of an organisation."""
+        tables = await self.connection.fetch(
+            "SELECT table_name FROM information_schema.columns WHERE column_name = 'org_id' "
+            "AND table_name IN (SELECT tablename FROM pg_tables WHERE schemaname = 'public') ORDER BY table_name"
+        )
+        each = (f"SELECT '{table[0]}', t::text FROM {table[0]} t WHERE org_id = $1" for table in tables)  # noqa: S608
+        return list(await self.connection.fetch(" UNION ALL ".join(each) + " ORDER BY 1, 2", org_id))
 
     async def _grant(self, person: str, right: str) -> None:
         unit = None if right == "freeze" else ZONE
@@ -328,7 +341,9 @@ class Histories(RuleBasedStateMachine):
         self.oracle.inactive ^= {person}
         self.runner.run(
             self._administer(
-                "UPDATE person SET active = $1 WHERE person_id = $2", person not in self.oracle.inactive, person
+                "UPDATE person SET active = $1 WHERE org_id = 51250 AND person_id = $2",
+                person not in self.oracle.inactive,
+                person,
             )
         )
 
@@ -338,7 +353,9 @@ class Histories(RuleBasedStateMachine):
         had = "check" in self.oracle.rights[person]
         self.oracle.rights[person] ^= {"check"}
         if had:
-            delete = "DELETE FROM access_grant WHERE person_id = $1 AND access_right = 'CanCheckRequest'"
+            delete = (
+                "DELETE FROM access_grant WHERE org_id = 51250 AND person_id = $1 AND access_right = 'CanCheckRequest'"
+            )
             self.runner.run(self._administer(delete, person))
         else:
             self.runner.run(self._grant(person, "check"))
@@ -369,12 +386,12 @@ class Histories(RuleBasedStateMachine):
         """As when administrators have changed somebody's sign-in."""
         self.vote(voices[:2])
         self.oracle.suspended[person] = self.oracle.now + 24 * HOUR
-        update = "UPDATE person SET suspended_until = clock_timestamp() + interval '24 hours' WHERE person_id = $1"
-        self.runner.run(self._administer(update, person))
+        until = "UPDATE person SET suspended_until = clock_timestamp() + interval '24 hours' "
+        self.runner.run(self._administer(until + "WHERE org_id = 51250 AND person_id = $1", person))
 
     async def _administer(self, statement: str, *arguments: object) -> None:
         async with self.connection.transaction():
-            await self.connection.execute("UPDATE organisation SET version = version + 1")
+            await self.connection.execute("UPDATE organisation SET version = version + 1 WHERE org_id = 51250")
             await self.connection.execute(statement, *arguments)
 
     @rule(hours=HOURS, voices=VOICES)
@@ -431,7 +448,9 @@ class Histories(RuleBasedStateMachine):
             assert given == life.voices
             assert life.maker not in {person for voice in life.voices for person in voice[:2]}
         spent = sum(life.state == "succeeded" for life in self.oracle.requests.values()) * SIZE
-        assert await self.connection.fetchval("SELECT available + held FROM member") == OWNED - spent
+        owned = "SELECT available + held FROM member WHERE org_id = 51250"
+        assert await self.connection.fetchval(owned) == OWNED - spent
+        assert await self._rows_of(NEIGHBOUR) == self.neighbour  # of the same people, units and member
 
 
 def run_histories(url: str, *, examples: int, steps: int) -> None:
