@@ -271,13 +271,10 @@ def _check_reader(organisation: Organisation, actor: Actor, now: datetime) -> No
 
 
 def _change_id(call: Call) -> UUID:
-    text = call.path_params["change_id"]
-    try:
-        if len(text) == 36:
-            return UUID(text)
-    except ValueError:
-        pass
-    raise RequestNotFound("no change of this organisation has that id", "changeId")
+    found = wire.read_uuid(call.path_params["change_id"])
+    if found is None:
+        raise RequestNotFound("no change of this organisation has that id", "changeId")
+    return found
 
 
 def _limit(call: Call) -> int:

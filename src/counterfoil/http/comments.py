@@ -54,7 +54,7 @@ class CommentList(msgspec.Struct):
 
 def _shown(comment: Comment) -> ShownComment:
     return ShownComment(
-        str(comment.comment_id), comment.person_id, comment.user_name, comment.message, own.iso(comment.made_at)
+        str(comment.comment_id), comment.person_id, comment.user_name, comment.message, wire.iso(comment.made_at)
     )
 
 

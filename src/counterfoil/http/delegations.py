@@ -76,13 +76,13 @@ def _shown(each: Delegation) -> ShownDelegation:
         delegationId=str(each.delegation_id),
         delegator=each.delegator_id,
         delegate=each.delegate_id,
-        valid_from=own.iso(each.valid_from),
-        until=own.iso(each.valid_until),
+        valid_from=wire.iso(each.valid_from),
+        until=wire.iso(each.valid_until),
         unit=each.unit_id,
         type=each.request_type,
         pointsMax=None if each.points_max is None else payloads.points_text(each.points_max),
-        madeAt=own.iso_or_none(each.made_at),
-        endedAt=own.iso_or_none(each.ended_at),
+        madeAt=wire.iso_or_none(each.made_at),
+        endedAt=wire.iso_or_none(each.ended_at),
     )
 
 

@@ -74,11 +74,11 @@ def _shown(each: Freeze) -> ShownFreeze:
         target=each.target,
         reason=each.reason,
         placedBy=each.placed_by,
-        placedAt=own.iso(each.placed_at),
+        placedAt=wire.iso(each.placed_at),
         liftProposedBy=each.lift_proposed_by,
-        liftProposedAt=own.iso_or_none(each.lift_proposed_at),
+        liftProposedAt=wire.iso_or_none(each.lift_proposed_at),
         liftedBy=each.lifted_by,
-        liftedAt=own.iso_or_none(each.lifted_at),
+        liftedAt=wire.iso_or_none(each.lifted_at),
     )
 
 

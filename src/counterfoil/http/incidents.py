@@ -157,7 +157,7 @@ async def list_page(context: Context, call: Call) -> Answer:
     if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= LIMIT_MAX):
         raise InvalidPayload(f"limit must be a whole number from 1 to {LIMIT_MAX}", "limit")
     limit = int(text)
-    after = _uuid(call.query_value("cursor")) if call.query_value("cursor") else _FIRST
+    after = wire.read_uuid(call.query_value("cursor")) if call.query_value("cursor") else _FIRST
     if after is None:
         raise InvalidPayload("cursor must be the nextCursor of the page before", "cursor")
 
@@ -226,7 +226,7 @@ def _data(organisation: Organisation, incident: Incident, request: Request, evid
         state=request.state,
         reference=reference,
         voices=[
-            Voice(each.user_name, each.settled_as, each.reason, each.evidence, _time(each.at))
+            Voice(each.user_name, each.settled_as, each.reason, each.evidence, wire.iso(each.at))
             for each in incident.voices
         ],
         voicesRequired=organisation.settling_quorum,
@@ -239,8 +239,8 @@ def _data(organisation: Organisation, incident: Incident, request: Request, evid
 def _line(incident: Incident, request_type: str, host_id: str) -> _Line:
     return (
         str(incident.incident_id), str(incident.request_id), request_type, host_id, incident.kind, incident.message,
-        _time(incident.opened_at), incident.settled_as,
-        None if incident.settled_at is None else _time(incident.settled_at),
+        wire.iso(incident.opened_at), incident.settled_as,
+        wire.iso_or_none(incident.settled_at),
     )  # fmt: skip
 
 
@@ -249,7 +249,7 @@ def _attempts(made: Tried) -> Attempts:
         [
             Attempt(
                 each.number, each.state, each.outcome, each.reference, each.sent_digest.hex(), each.owner, each.late,
-                _time(each.planned_at), _time_or_none(each.sent_at), _time_or_none(each.answered_at),
+                wire.iso(each.planned_at), wire.iso_or_none(each.sent_at), wire.iso_or_none(each.answered_at),
                 each.milliseconds,
                 None if each.response is None else Raw(each.response),
             )
@@ -257,7 +257,7 @@ def _attempts(made: Tried) -> Attempts:
         ],
         [
             LookUp(
-                each.number, each.attempt, each.verdict, _time(each.asked_at), _time(each.answered_at),
+                each.number, each.attempt, each.verdict, wire.iso(each.asked_at), wire.iso(each.answered_at),
                 Raw(each.response),
             )
             for each in made.look_ups
@@ -265,23 +265,8 @@ def _attempts(made: Tried) -> Attempts:
     )  # fmt: skip
 
 
-def _time(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat()
-
-
-def _time_or_none(at: datetime | None) -> str | None:
-    return None if at is None else _time(at)
-
-
-def _uuid(text: str | None) -> UUID | None:
-    try:
-        return UUID(text) if text is not None and len(text) == 36 else None
-    except ValueError:
-        return None
-
-
 def _incident_id(call: Call) -> UUID:
-    found = _uuid(call.path_params["incident_id"])
+    found = wire.read_uuid(call.path_params["incident_id"])
     if found is None:
         raise not_found()
     return found

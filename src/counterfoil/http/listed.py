@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -14,6 +13,7 @@ from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.points import FOREVER
 from counterfoil.domain.refusals import Refusal
 from counterfoil.domain.requests import Request
+from counterfoil.http import wire
 
 IDENTIFIER_NAMES: Final = {
     "mobile": "mobile",
@@ -93,11 +93,6 @@ class RowList(msgspec.Struct):
     errors: None = None
 
 
-def time_text(at: datetime) -> str:
-    """A time in UTC, to the microsecond."""
-    return at.astimezone(UTC).isoformat()
-
-
 def why_not(refused: Refusal | None) -> WhyNot | None:
     """A refusal as data; its reason is the name of its kind, such as selfApproval."""
     if refused is None:
@@ -124,9 +119,9 @@ def row_of(organisation: Organisation, listed: Listed) -> Row:
         reference=request.external_reference,
         unit=where(organisation, request.unit_id),
         maker=Somebody(request.maker_person_id, request.maker_user_id, request.maker_user_name),
-        startedAt=time_text(request.started_at),
-        urgentAt=None if request.urgent_at == FOREVER else time_text(request.urgent_at),
-        endedAt=None if request.ended_at is None else time_text(request.ended_at),
+        startedAt=wire.iso(request.started_at),
+        urgentAt=None if request.urgent_at == FOREVER else wire.iso(request.urgent_at),
+        endedAt=wire.iso_or_none(request.ended_at),
         approvalsRequired=request.approvals_required,
         approvalsGiven=sum(decision.verdict == "approved" for decision in request.decisions),
         flags=list(request.flags),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC
-
 import msgspec
 
 from counterfoil.application import reads
@@ -49,7 +47,7 @@ async def status(context: Context, call: Call) -> Answer:
             memberId=str(found.member_id),
             label=found.label,
             requestId=None if found.request_id is None else str(found.request_id),
-            changedAt=None if found.changed_at is None else found.changed_at.astimezone(UTC).isoformat(),
+            changedAt=wire.iso_or_none(found.changed_at),
         )
         return Answer(200, wire.encode(MemberStatusAnswer(shown, [], [])))
 

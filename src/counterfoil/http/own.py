@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
@@ -84,16 +83,6 @@ class LifeAnswer(msgspec.Struct):
     warnings: list[str]
 
 
-def iso(at: datetime) -> str:
-    """A time with its offset, as our own API shows times."""
-    return at.astimezone(UTC).isoformat()
-
-
-def iso_or_none(at: datetime | None) -> str | None:
-    """The same for what may not have happened."""
-    return None if at is None else iso(at)
-
-
 def read_body(call: Call, kind: type[T]) -> T:
     """The body as this struct; what is wrong is refused with its field, and so is a field that is none."""
     body = wire.json_object(call.body)
@@ -116,13 +105,10 @@ def read_body(call: Call, kind: type[T]) -> T:
 
 def id_of(call: Call, name: str, what: str) -> UUID:
     """A UUID in the URL; raises RequestNotFound."""
-    text = call.path_params[name]
-    try:
-        if len(text) == 36:
-            return UUID(text)
-    except ValueError:
-        pass
-    raise RequestNotFound(f"no {what} of this organisation has that id", name)
+    found = wire.read_uuid(call.path_params[name])
+    if found is None:
+        raise RequestNotFound(f"no {what} of this organisation has that id", name)
+    return found
 
 
 def limit_of(call: Call) -> int:
@@ -138,12 +124,10 @@ def limit_of(call: Call) -> int:
 def after_of(call: Call) -> UUID | None:
     """The id that the page begins after."""
     text = call.query_value("after")
-    try:
-        if text is None or len(text) == 36:
-            return None if text is None else UUID(text)
-    except ValueError:
-        pass
-    raise InvalidPayload("after must be the `next` of the page before", "after")
+    found = wire.read_uuid(text)
+    if text is not None and found is None:
+        raise InvalidPayload("after must be the `next` of the page before", "after")
+    return found
 
 
 def flag_of(call: Call, name: str) -> bool:
@@ -179,13 +163,13 @@ def life_of(request: Request) -> RequestLife:
         points=None if request.points is None else points_text(request.points),
         flags=list(request.flags),
         approvalsRequired=request.approvals_required,
-        startedAt=iso(request.started_at),
-        expiresAt=iso_or_none(request.expires_at),
-        endedAt=iso_or_none(request.ended_at),
+        startedAt=wire.iso(request.started_at),
+        expiresAt=wire.iso_or_none(request.expires_at),
+        endedAt=wire.iso_or_none(request.ended_at),
         voices=[
             Voice(
                 each.verdict, each.sent_back, each.person_id, each.user_name, each.on_behalf_of, each.reason_code,
-                each.message, iso(each.decided_at),
+                each.message, wire.iso(each.decided_at),
             )
             for each in request.decisions
         ],

@@ -39,13 +39,10 @@ _STATES: Final = {
 
 def request_id_of(call: Call) -> UUID:
     """The request id in the URL, or RequestNotFound."""
-    text = call.path_params["request_id"]
-    try:
-        if len(text) == 36:
-            return UUID(text)
-    except ValueError:
-        pass
-    raise no_such_request()
+    found = wire.read_uuid(call.path_params["request_id"])
+    if found is None:
+        raise no_such_request()
+    return found
 
 
 def no_such_request() -> RequestNotFound:
@@ -221,7 +218,7 @@ async def list_events(context: Context, call: Call) -> Answer:
             AuditEvent(
                 str(event.event_id),
                 event.kind,
-                event.at.astimezone(UTC).isoformat(),
+                wire.iso(event.at),
                 msgspec.Raw(event.facts),
                 event.leaf_hash.hex(),
             )

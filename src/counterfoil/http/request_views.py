@@ -22,7 +22,7 @@ from counterfoil.domain.request_views import Position, Preview, RequestFile
 from counterfoil.domain.requests import WIRE_STATE, Request, State
 from counterfoil.http import wire
 from counterfoil.http.freshness import answer_fresh
-from counterfoil.http.listed import Points, Row, Somebody, WhyNot, row_of, time_text, why_not
+from counterfoil.http.listed import Points, Row, Somebody, WhyNot, row_of, why_not
 from counterfoil.http.request_reads import no_such_request, request_id_of
 from counterfoil.http.request_workflow import told
 from counterfoil.http.routing import Answer, Call, Context
@@ -206,8 +206,8 @@ def _position(found: Position | None) -> MemberPosition | None:
         memberId=found.member_id,
         available=number(found.available),
         held=number(found.held),
-        expiring=[Ending(number(each.points), number(each.held), time_text(each.ends_at)) for each in found.expiring],
-        hold=None if hold is None else Held(number(hold.points), hold.state, time_text(hold.expires_at)),
+        expiring=[Ending(number(each.points), number(each.held), wire.iso(each.ends_at)) for each in found.expiring],
+        hold=None if hold is None else Held(number(hold.points), hold.state, wire.iso(hold.expires_at)),
     )
 
 
@@ -232,7 +232,7 @@ def _approvers(organisation: Organisation, file: RequestFile, request: Request, 
             Somebody(each.decision.person_id, each.decision.user_id, each.decision.user_name),
             each.decision.verdict,
             each.decision.message,
-            time_text(each.decision.decided_at),
+            wire.iso(each.decision.decided_at),
             each.counts,
         )
         for each in request_views.voices(organisation, request, file.now)
@@ -266,7 +266,7 @@ async def get_timeline(context: Context, call: Call) -> Answer:
         lines = [
             TimelineEntry(
                 None if each.event_id is None else str(each.event_id),
-                each.kind, time_text(each.at), each.who, each.message, dict(each.facts),
+                each.kind, wire.iso(each.at), each.who, each.message, dict(each.facts),
             )
             for each in entries
         ]  # fmt: skip

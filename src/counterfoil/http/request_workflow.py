@@ -289,11 +289,7 @@ async def give_voice(context: Context, organisation: Organisation, command: Deci
 
 
 def _read_decision(body: Mapping[str, Any]) -> tuple[UUID, str, str]:
-    request_id = body.get("requestId")
-    try:
-        found = UUID(request_id) if isinstance(request_id, str) and len(request_id) == 36 else None
-    except ValueError:
-        found = None
+    found = wire.read_uuid(body.get("requestId"))
     if found is None:
         raise WrongRequest("requestId must be the id that the create call answered", "requestId")
     action = body.get("actionName")

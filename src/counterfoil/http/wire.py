@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -97,6 +98,24 @@ class RequestList(msgspec.Struct):
 
     data: list[RequestData]
     pagination: Pagination
+
+
+def iso(at: datetime) -> str:
+    """A time in UTC, to the microsecond, as our own API shows times."""
+    return at.astimezone(UTC).isoformat()
+
+
+def iso_or_none(at: datetime | None) -> str | None:
+    """The same for what may not have happened."""
+    return None if at is None else iso(at)
+
+
+def read_uuid(text: object) -> UUID | None:
+    """An id as we write ids, 36 characters; None for anything else."""
+    try:
+        return UUID(text) if isinstance(text, str) and len(text) == 36 else None
+    except ValueError:
+        return None
 
 
 def wire_time(at: datetime, zone: ZoneInfo) -> str:
