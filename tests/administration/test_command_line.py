@@ -152,7 +152,7 @@ def test_who_cannot_sign_in(town: Town, run: Run, tmp_path: Path) -> None:
 def test_a_session_is_kept_from_others_and_forgotten(town: Town, run: Run, tmp_path: Path) -> None:
     login(run, town, ADA)
     session = tmp_path / "config" / "session.json"
-    assert town.password(ADA) not in repr(remote.signed_in(session))
+    assert town.password(ADA) not in repr(remote.find(session))
     session.chmod(0o644)
     assert "can be read by others" in run("admin", "list")[2]
     assert run("logout")[:2] == (0, "signed out\n")

@@ -15,7 +15,7 @@ import pytest
 
 from tests.contract.serving import Serve, broken_rules, fetch
 from tests.contract.shop import Member, Shop
-from tests.executor.hosts import IntouchHost, a_host
+from tests.executor.hosts import IntouchHost, Recorded, a_host
 
 FAST = {"COUNTERFOIL_PACE_PERCENT": 10, "COUNTERFOIL_LEASE_SECONDS": 2, "COUNTERFOIL_DECIDE_SECONDS_MAX": 5}
 _org_ids = count(800_000)
@@ -52,6 +52,13 @@ def service(server: Any) -> Iterator[Serve]:
 @pytest.fixture
 def host() -> Iterator[IntouchHost]:
     with a_host() as found:
+        yield found
+
+
+@pytest.fixture
+def recorded() -> Iterator[Recorded]:
+    with a_host(host=Recorded()) as found:
+        assert isinstance(found, Recorded)
         yield found
 
 

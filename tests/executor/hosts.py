@@ -126,6 +126,26 @@ class IntouchHost:
         return _item(800, "Points Redeemed", redemption_id=row["redemption_id"], points_redeemed=str(points))
 
 
+class Recorded(IntouchHost):
+    """Answers everything with the one answer that it was given."""
+
+    answer: bytes = b""
+
+    def tell(self, status: int, body: object, headers: dict[str, list[str]] | None = None) -> None:
+        content = json.dumps(body, separators=(",", ":"), default=float).encode()
+        sent = headers or {"Content-Type": ["application/json"]}
+        if "Transfer-Encoding" in sent:
+            content = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
+        else:
+            sent = sent | {"Content-Length": [str(len(content))]}
+        lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, values in sent.items() for value in values)]
+        self.answer = "\r\n".join([*lines, "", ""]).encode() + content
+
+    async def _answer(self, received: Received, writer: asyncio.StreamWriter) -> bool:  # noqa: ARG002
+        writer.write(self.answer)
+        return True
+
+
 def _item(code: int, message: str, **facts: Any) -> dict[str, Any]:
     good = code == 800
     status = {"success": "true", "code": 200, "message": "Success"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,20 +12,13 @@ import pytest
 from tests.contract import calls
 from tests.contract.shop import CHECKER, NOBODY, Shop, data_of
 from tests.executor.conftest import a_service, a_shop, attempts_of, settled
-from tests.executor.hosts import IntouchHost, _item, a_host
+from tests.executor.hosts import IntouchHost, Recorded, _item, a_host
 from tests.executor.test_crashes import an_executor, wait_until
-from tests.executor.test_types import Recorded, submitted
+from tests.executor.test_types import submitted
 from tests.sockets import free_port
 
 OWN = "Basic b3duOnNlY3JldC1vZi1ob3N0"
 PATH = "/counterfoil/v1"
-
-
-@pytest.fixture
-def recorded() -> Iterator[Recorded]:
-    with a_host(host=Recorded()) as found:
-        assert isinstance(found, Recorded)
-        yield found
 
 
 def test_an_echoed_credential_is_withheld(make_shop: Callable[..., Shop], recorded: Recorded) -> None:

@@ -1,8 +1,6 @@
 """Every request type at an external host: ours to record and to control, the host's to judge."""
 
-import asyncio
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ from tests.contract.test_samples import MADE_BY_US, MASKED, OUTPUT, SAMPLES, TIM
 from tests.contract.test_samples import TASK as SHOWN
 from tests.contract.test_type_samples import APPROVED, APPROVED_BY_NOBODY
 from tests.executor.conftest import external
-from tests.executor.hosts import IntouchHost, Received, a_host
+from tests.executor.hosts import IntouchHost, Recorded
 
 # A good answer to each type, as the contract's samples have it.
 ANSWERS: dict[str, tuple[int, object]] = {
@@ -24,33 +22,6 @@ ANSWERS: dict[str, tuple[int, object]] = {
     "RETRO-TRANSACTION": (201, {"createdId": 7, "warnings": [], "errors": []}),
 }
 REFUSAL = {"data": None, "errors": [{"status": False, "code": 8015, "message": "Customer not found"}], "warnings": []}
-
-
-class Recorded(IntouchHost):
-    """Answers everything with the one answer that it was given."""
-
-    answer: bytes = b""
-
-    def tell(self, status: int, body: object, headers: dict[str, list[str]] | None = None) -> None:
-        content = json.dumps(body, separators=(",", ":"), default=float).encode()
-        sent = headers or {"Content-Type": ["application/json"]}
-        if "Transfer-Encoding" in sent:
-            content = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
-        else:
-            sent = sent | {"Content-Length": [str(len(content))]}
-        lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, values in sent.items() for value in values)]
-        self.answer = "\r\n".join([*lines, "", ""]).encode() + content
-
-    async def _answer(self, received: Received, writer: asyncio.StreamWriter) -> bool:  # noqa: ARG002
-        writer.write(self.answer)
-        return True
-
-
-@pytest.fixture
-def recorded() -> Iterator[Recorded]:
-    with a_host(host=Recorded()) as found:
-        assert isinstance(found, Recorded)
-        yield found
 
 
 def submitted(shop: Shop, kind: str, **changes: Any) -> Any:

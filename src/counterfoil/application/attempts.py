@@ -17,7 +17,6 @@ import msgspec
 
 from counterfoil.application import counting
 from counterfoil.domain import executions as rules
-from counterfoil.domain import freezes
 from counterfoil.domain.answers import shown_headers
 from counterfoil.domain.attempts import Failure, Judgement, Reply
 from counterfoil.domain.calls import build_call
@@ -26,8 +25,9 @@ from counterfoil.domain.intouch_answers import Executed
 from counterfoil.domain.look_ups import Absent, Found, NoVerdict
 from counterfoil.domain.organisations import Host, Organisation
 from counterfoil.domain.refusals import Refusal
-from counterfoil.domain.requests import Request, State, members_in
+from counterfoil.domain.requests import Request, State
 from counterfoil.domain.seals import make_event
+from counterfoil.domain.voices import frozen
 from counterfoil.storage import attempts, organisations, restores
 from counterfoil.storage.changes import Changes, write
 from counterfoil.storage.database import Tx
@@ -132,8 +132,8 @@ async def begin_attempts(tx: Tx, organisation: Organisation, commands: Sequence[
         if execution is None:
             outcomes.append(None)
             continue
-        if paused is not None or _is_frozen(organisation, execution.request):
-            # Without its host entry nothing is given up: while paused or frozen nobody judges anything.
+        if paused is not None or frozen(organisation, execution.request, None) is not None:
+            # Nothing leaves, not even a look-up. Without its host entry nothing is given up: nobody judges now.
             seconds = FROZEN_SECONDS if paused is None else PAUSED_SECONDS
             moved = rules.postpone(execution, None, fence=command.fence, seconds=seconds, now=loaded.now)
             batch.keep(execution, moved, command)
@@ -145,21 +145,6 @@ async def begin_attempts(tx: Tx, organisation: Organisation, commands: Sequence[
     await _give_back(tx, organisation, loaded.organisation_version, batch)
     await write(tx, organisation.org_id, batch.changes)
     return outcomes
-
-
-def _is_frozen(organisation: Organisation, request: Request) -> bool:
-    """Whether a freeze stops this request: nothing leaves, not even a look-up, until it is lifted."""
-    return (
-        freezes.stopped_by(
-            organisation,
-            unit_id=request.unit_id,
-            request_type=request.request_type,
-            host_id=request.host_id,
-            maker_person_id=request.maker_person_id,
-            member_ids=(request.member_id, *members_in(request)),
-        )
-        is not None
-    )
 
 
 async def _give_back(tx: Tx, organisation: Organisation, version: int, batch: _Batch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -11,9 +10,8 @@ from cyclopts import App
 from rich.console import Console
 from rich.text import Text
 
-from counterfoil.cli import remote
+from counterfoil.cli import output, remote
 from counterfoil.cli.remote import Session
-from counterfoil.settings import load_settings
 
 CHANGES: Final = "/counterfoil/v1/admin-changes"
 COLOURS: Final = {"+": "green", "-": "red", "~": "yellow"}
@@ -31,8 +29,8 @@ def list_changes(*, state: str = "pending", limit: int = 25) -> int:
     limit
         How many at most, up to 100.
     """
-    answer = _session().call("GET", f"{CHANGES}?{urlencode({'state': state, 'limit': limit})}")
-    console = _console()
+    answer = remote.signed_in().call("GET", f"{CHANGES}?{urlencode({'state': state, 'limit': limit})}")
+    console = output.console()
     for each in answer["data"]:
         counts = f"+{each['added']} ~{each['changed']} -{each['removed']}"
         by = f"{each['proposedBy']['userName']} {each['proposedAt']}"
@@ -53,7 +51,7 @@ def show(change_id: str) -> int:
     change_id
         Its id, as `list` shows it.
     """
-    _show(_get(_session(), change_id))
+    _show(_get(remote.signed_in(), change_id))
     return 0
 
 
@@ -70,14 +68,14 @@ def approve(change_id: str, *, message: str = "", yes: bool = False) -> int:
     yes
         Do not ask: you have seen the change before.
     """
-    session = _session()
+    session = remote.signed_in()
     change = _get(session, change_id)
     _show(change)
     if not yes:
         if not sys.stdin.isatty():
             raise remote.RemoteError("there is no terminal to ask on: look at it with `show`, then add --yes")
         if input("Approve? [y/N] ").strip().lower() not in ("y", "yes"):
-            _console().print("nothing was decided")
+            output.console().print("nothing was decided")
             return 1
     # What is approved is what was shown, or nothing.
     _decide(session, change, "approved", message)
@@ -95,17 +93,9 @@ def reject(change_id: str, *, message: str) -> int:
     message
         Why; whoever proposed it can read that.
     """
-    session = _session()
+    session = remote.signed_in()
     _decide(session, _get(session, change_id), "rejected", message)
     return 0
-
-
-def _session() -> Session:
-    return remote.signed_in(load_settings(os.environ).session_path)
-
-
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
 
 
 def _get(session: Session, change_id: str) -> dict[str, Any]:
@@ -121,11 +111,11 @@ def _decide(session: Session, change: dict[str, Any], verdict: str, message: str
         {"If-Match": f'"{change["digest"]}"'},
     )
     applied = "and applied" if verdict == "approved" else "and nothing was changed"
-    _console().print(Text(f"{verdict} {applied}: {answer['data']['id']}", style="bold"))
+    output.console().print(Text(f"{verdict} {applied}: {answer['data']['id']}", style="bold"))
 
 
 def _show(change: dict[str, Any]) -> None:
-    console = _console()
+    console = output.console()
     console.print(Text(f"{change['id']}  {change['state']}", style="bold"))
     console.print(Text(f"proposed by {change['proposedBy']['userName']} at {change['proposedAt']}"))
     if change["message"]:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from cyclopts import App
-from rich.console import Console
 from rich.text import Text
 
-from counterfoil.cli import remote
-from counterfoil.cli.remote import Session
-from counterfoil.settings import load_settings
+from counterfoil.cli import output, remote
 
 INCIDENTS: Final = "/counterfoil/v1/incidents"
 incident = App(name="incident", help="Calls to external hosts whose outcome people must find out.")
@@ -31,8 +27,8 @@ def list_incidents(*, everything: bool = False, limit: int = 50) -> int:
         How many at most, up to 200.
     """
     query = urlencode({"state": "all" if everything else "open", "limit": limit})
-    answer = _session().call("GET", f"{INCIDENTS}?{query}")
-    console = _console()
+    answer = remote.signed_in().call("GET", f"{INCIDENTS}?{query}")
+    console = output.console()
     for each in answer["data"]:
         state = each["settledAs"] or "open"
         console.print(Text(f"{each['incidentId']}  {state}  {each['requestType']} at {each['hostId']}  {each['kind']}"))
@@ -52,8 +48,8 @@ def show(incident_id: str) -> int:
     incident_id
         Its id, as `list` shows it.
     """
-    found = _session().call("GET", f"{INCIDENTS}/{quote(incident_id, safe='')}")["data"]
-    console = _console()
+    found = remote.signed_in().call("GET", f"{INCIDENTS}/{quote(incident_id, safe='')}")["data"]
+    console = output.console()
     console.print(Text(f"{found['incidentId']}  {found['settledAs'] or 'open'}", style="bold"))
     console.print(Text(f"{found['kind']}: {found['message']}"))
     console.print(Text(f"request {found['requestId']} ({found['requestType']}, {found['state']})"))
@@ -92,19 +88,13 @@ def settle(incident_id: str, settled_as: str, *, reason: str, evidence: str) -> 
         Where it can be seen: a statement, a ticket, a redemption id.
     """
     body = {"settledAs": settled_as.replace("-", "_"), "reason": reason, "evidence": evidence}
-    found: dict[str, Any] = _session().call("POST", f"{INCIDENTS}/{quote(incident_id, safe='')}/settle", body)["data"]
+    found: dict[str, Any] = remote.signed_in().call("POST", f"{INCIDENTS}/{quote(incident_id, safe='')}/settle", body)[
+        "data"
+    ]
     if found["settledAs"] is None:
-        _console().print(
+        output.console().print(
             f"noted: {len(found['voices'])} of {found['voicesRequired']} people have said what became of it"
         )
     else:
-        _console().print(f"settled as {found['settledAs']}: the request has {found['state']}")
+        output.console().print(f"settled as {found['settledAs']}: the request has {found['state']}")
     return 0
-
-
-def _session() -> Session:
-    return remote.signed_in(load_settings(os.environ).session_path)
-
-
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)

@@ -11,14 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cyclopts import App
-from rich.console import Console
 from rich.text import Text
 
 from counterfoil.application import administration
 from counterfoil.application.administration import CannotApply, PasswordSources
 from counterfoil.application.keys import load_keys, load_or_create_keys
 from counterfoil.application.organisation_files import Draft, read
-from counterfoil.cli import proposals, remote
+from counterfoil.cli import output, proposals, remote
 from counterfoil.cli.output import fail
 from counterfoil.cli.remote import Session
 from counterfoil.domain.change_lines import describe
@@ -146,7 +145,7 @@ def _tell_problems(file: Path, draft: Draft, refused: CannotApply) -> int:
 
 
 def _tell_difference(difference: Difference, *, dry_run: bool) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = output.console()
     if not difference:
         console.print("nothing to change")
         return

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import sys
 
+from rich.console import Console
+
+
+def console() -> Console:
+    """Where lines with colours go: not wrapped, and coloured only by us."""
+    return Console(highlight=False, soft_wrap=True)
+
 
 def tell(message: str) -> None:
     """Print a line of the answer."""

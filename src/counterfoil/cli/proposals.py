@@ -6,12 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from rich.console import Console
 from rich.text import Text
 
 from counterfoil.application.administration import CannotApply
 from counterfoil.application.organisation_files import MD5, Draft
-from counterfoil.cli import admin
+from counterfoil.cli import admin, output
 from counterfoil.cli.remote import Refused, Session
 from counterfoil.domain.organisation_files import OrganisationFile, Problem
 
@@ -33,7 +32,7 @@ def propose(session: Session, draft: Draft, secrets: Mapping[str, str], message:
         raise CannotApply(
             [Problem(each["path"], each["message"].removeprefix(f"{each['path']}: ")) for each in located]
         ) from None
-    console = Console(highlight=False, soft_wrap=True)
+    console = output.console()
     if change is None:
         console.print("nothing to change")
         return

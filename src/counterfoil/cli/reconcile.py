@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
 from counterfoil.application.reconciliation import (
@@ -25,7 +24,7 @@ from counterfoil.application.reconciliation import (
     read_sandbox,
     reconcile_host,
 )
-from counterfoil.cli import remote
+from counterfoil.cli import output, remote
 from counterfoil.cli.org import operator_name
 from counterfoil.cli.remote import LOOPBACK
 from counterfoil.cli.serve import own_database
@@ -139,7 +138,7 @@ def _side(side: Approved | Redeemed) -> dict[str, Any]:
 
 
 def _tell(host: str, period: Period, found: Reconciliation) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = output.console()
     if found.findings:
         table = Table("what", "request here", "there", "reference", "points here", "points there", box=None)
         for each in found.findings:

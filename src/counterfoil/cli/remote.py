@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from counterfoil.settings import load_settings
+
 SECONDS_MAX: Final = 60
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
@@ -123,9 +125,9 @@ def find(path: Path) -> Session | None:
         raise RemoteError(f"{path} is not a session: sign in again with `counterfoil login`") from None
 
 
-def signed_in(path: Path) -> Session:
-    """The session that is kept there; raises RemoteError without one."""
-    session = find(path)
+def signed_in() -> Session:
+    """The session of whoever runs the command; raises RemoteError without one."""
+    session = find(load_settings(os.environ).session_path)
     if session is None:
         raise RemoteError("you are not signed in: run `counterfoil login` first")
     return session

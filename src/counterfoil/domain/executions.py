@@ -298,10 +298,15 @@ def _is_over(execution: Execution, host: Host, now: datetime) -> bool:
 
 def _give_up(execution: Execution, request: Request, now: datetime) -> Moved:
     """Every attempt surely had no effect, or a person must find out."""
-    if request.state is State.UNKNOWN or any(each.in_doubt(request.fence) for each in execution.attempts):
+    if _in_doubt(execution, request):
         return _leave(execution, request, "no_verdict", "the time is over")
     message = "the host could not carry out the call in time; nothing was executed"
     return Moved(_end(request, _refused(request, 503, 889, message), now))
+
+
+def _in_doubt(execution: Execution, request: Request) -> bool:
+    """Whether a call may have had its effect without anybody knowing."""
+    return request.state is State.UNKNOWN or any(each.in_doubt(request.fence) for each in execution.attempts)
 
 
 def _used(request: Request) -> Executed:
@@ -338,7 +343,7 @@ def _stuck(request: Request, kind: str, message: str) -> Moved:
 def _leave(execution: Execution, request: Request, kind: str, why: str) -> Moved:
     """An incident that says whether a call may have had its effect already."""
     lost = next((each.number for each in execution.attempts if each.in_doubt(request.fence) and not each.outcome), None)
-    if request.state is State.UNKNOWN or any(each.in_doubt(request.fence) for each in execution.attempts):
+    if _in_doubt(execution, request):
         moved = _stuck(_to(request, State.UNKNOWN), kind, f"{why}, and what became of an earlier call is not known")
         return replace(moved, lost=lost)
     return _stuck(request, kind, f"{why}; no call has had an effect")
