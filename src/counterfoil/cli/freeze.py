@@ -14,6 +14,7 @@ from cyclopts import App
 from counterfoil.application import freezes
 from counterfoil.cli import remote
 from counterfoil.cli.org import database, operator_name
+from counterfoil.cli.remote import RemoteError
 from counterfoil.domain.freezes import REASON_MAX, Scope
 from counterfoil.domain.refusals import Refusal
 from counterfoil.settings import load_settings
@@ -82,7 +83,10 @@ def list_(*, past: bool = False) -> int:
 
 
 def _tell(method: str, path: str, body: object = None) -> int:
-    data = remote.signed_in().call(method, path, body)["data"]
+    try:
+        data = remote.signed_in().call(method, path, body)["data"]
+    except RemoteError as error:
+        return _fail(str(error))
     for each in data if isinstance(data, list) else [data]:
         print(_line(each))  # noqa: T201 - the command line's own output
     return 0
