@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from decimal import Decimal
+from functools import cache
 from typing import Final
 
 import phonenumbers
@@ -153,11 +154,17 @@ def _organisation(top: Fields) -> tuple[OrganisationSettings, tzinfo]:
 
 
 def _zone(fields: Fields, name: str, key: str) -> tzinfo:
-    if key in zoneinfo.available_timezones():
+    if key in _zones():
         return zoneinfo.ZoneInfo(key)
     if key:
         fields.tell(name, f"{key} is no time zone: use a name such as Asia/Kolkata")
     return UTC
+
+
+@cache
+def _zones() -> Collection[str]:
+    """The names of all time zones; looking for them reads hundreds of files."""
+    return zoneinfo.available_timezones()
 
 
 def _units(top: Fields) -> Iterator[tuple[str, OrgUnit]]:
