@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import median, quantiles
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from typing import Any
 
 import asyncpg
 import uvloop
+from msgspec.structs import replace
 
 from bench import in_process, seed
 from bench.figures import Report

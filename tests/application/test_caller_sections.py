@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from counterfoil.application.administration import PasswordSources, resolve_passwords
 from counterfoil.application.organisation_files import read
@@ -183,7 +184,7 @@ def test_an_issuer_keeps_its_keys_and_goes_with_its_line() -> None:
     draft = draft_of(ISSUER.replace(", key: k", ", audience: a}"))
     assert draft.file is not None
     [changed] = difference(draft.file, current, {}).issuers
-    assert changed.after == replace(known, audience="a")
+    assert changed.after == dataclasses.replace(known, audience="a")
     draft = draft_of("uiTokenIssuers: []")
     assert draft.file is not None
     [gone] = difference(draft.file, current, {}).issuers

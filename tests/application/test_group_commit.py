@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from counterfoil.application import ids
 from counterfoil.application.group_commit import Limits

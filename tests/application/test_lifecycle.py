@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from counterfoil.application import ids, points, reads, requests
 from counterfoil.application.requests import KeyConflict, Replayed, Stale

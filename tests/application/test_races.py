@@ -7,12 +7,13 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from counterfoil.application import ids, points, requests
 from counterfoil.application.requests import KeyConflict, Replayed, Stale

@@ -1,10 +1,10 @@
 """What is to be done next about a call, and what an answer changes: the rules, without a database."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from counterfoil.application import ids
 from counterfoil.domain.attempts import Judgement, Verdict

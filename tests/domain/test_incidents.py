@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from counterfoil.application import ids
 from counterfoil.domain.access import Actor, Right
@@ -30,7 +31,7 @@ INCIDENT = Incident(ids.uuid7(), REQUEST.request_id, "no_look_up", "lost", NOW)
 def settlers(**changes: object) -> Organisation:
     grants = [builders.grant(each, Right.SETTLE) for each in (PERSON, OTHER)]
     start = builders.organisation()
-    return replace(start, grants=(*start.grants, *grants), incident_quorum=2, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(start, grants=(*start.grants, *grants), incident_quorum=2, **changes)  # type: ignore[arg-type]
 
 
 def said(organisation: Organisation, incident: Incident, actor: Actor) -> Settled | Refusal:
@@ -50,18 +51,18 @@ def test_two_people_settle_it() -> None:
 
 
 def suspended(organisation: Organisation) -> Organisation:
-    person = replace(organisation.people[PERSON], suspended_until=NOW + timedelta(hours=1))
-    return replace(organisation, people={**organisation.people, PERSON: person})
+    person = dataclasses.replace(organisation.people[PERSON], suspended_until=NOW + timedelta(hours=1))
+    return dataclasses.replace(organisation, people={**organisation.people, PERSON: person})
 
 
 def administrator(organisation: Organisation) -> Organisation:
     grant = builders.grant(PERSON, Right.ADMINISTER, None)
-    return replace(organisation, control="dual", grants=(*organisation.grants, grant))
+    return dataclasses.replace(organisation, control="dual", grants=(*organisation.grants, grant))
 
 
 def concerned(organisation: Organisation) -> Organisation:
-    person = replace(organisation.people[PERSON], member_identifiers=(("mobile", "919988776655"),))
-    return replace(organisation, people={**organisation.people, PERSON: person})
+    person = dataclasses.replace(organisation.people[PERSON], member_identifiers=(("mobile", "919988776655"),))
+    return dataclasses.replace(organisation, people={**organisation.people, PERSON: person})
 
 
 @pytest.mark.parametrize("changed", [suspended, administrator, concerned])
@@ -87,7 +88,7 @@ def test_a_token_of_an_issuer_that_was_changed_lately_settles_nothing() -> None:
 
 @pytest.mark.parametrize(("control", "quorum", "people"), [("single", 1, 1), ("single", 2, 2), ("dual", 1, 2)])
 def test_under_dual_control_two_people_settle_it_at_least(control: str, quorum: int, people: int) -> None:
-    organisation = replace(settlers(), control=control, incident_quorum=quorum)
+    organisation = dataclasses.replace(settlers(), control=control, incident_quorum=quorum)
     assert organisation.settling_quorum == people
     first = said(organisation, INCIDENT, builders.actor_of(organisation, PERSON))
     assert isinstance(first, Settled)

@@ -8,10 +8,10 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from counterfoil.http import app
 from counterfoil.http.routing import Answer, Call, Context

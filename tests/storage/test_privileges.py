@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from counterfoil.application import executing, keys, requests, resealing
 from counterfoil.domain.requests import Request, State

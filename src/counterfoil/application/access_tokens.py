@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from counterfoil.application.keys import KeysInUse, SigningKey
 from counterfoil.application.signatures import CLOCK_SKEW_SECONDS, read_header, sign, verified_payload
@@ -33,8 +33,7 @@ class _Claims(msgspec.Struct):
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class AccessToken:
+class AccessToken(Struct, frozen=True):
     """What a token of ours says; whether its client still exists is the organisation's to say."""
 
     org_id: int

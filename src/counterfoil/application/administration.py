@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from counterfoil.application import ids, issuers, passwords
 from counterfoil.application.caller_sections import KEY_BYTES_MAX
@@ -51,8 +52,7 @@ class CannotApply(Exception):
         self.problems = problems
 
 
-@dataclass(frozen=True, slots=True)
-class PasswordSources:
+class PasswordSources(Struct, frozen=True):
     """Where passwords that are not in the file come from. `ask` is None where nobody can be asked.
 
     `keyring` opens the keys of the installation, which only the secret of an issuer and the credential of a host need.

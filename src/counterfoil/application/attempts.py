@@ -7,13 +7,14 @@ request's changes nothing; what came late is kept as evidence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from counterfoil.application import counting
 from counterfoil.domain import executions as rules
@@ -38,8 +39,7 @@ BODY_KEPT_MAX: Final = 64 * 1024  # characters of an answer that are kept as evi
 _encode: Final = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(Struct, frozen=True):
     """Who claimed a request with this fence asks what to do. The ids are made once."""
 
     event_id: UUID
@@ -49,8 +49,7 @@ class Begin:
     salt: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Struct, frozen=True):
     """An attempt has an answer, or surely or perhaps none."""
 
     event_id: UUID
@@ -65,8 +64,7 @@ class Answered:
     salt: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LookedUp:
+class LookedUp(Struct, frozen=True):
     """A look-up of an attempt has an answer."""
 
     event_id: UUID
@@ -80,8 +78,7 @@ class LookedUp:
     salt: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Postponed:
+class Postponed(Struct, frozen=True):
     """Nothing was sent: the claim is given back until later."""
 
     event_id: UUID
@@ -91,8 +88,7 @@ class Postponed:
     salt: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Doubt:
+class Doubt(Struct, frozen=True):
     """The database was restored: whoever executes this has an old fence, and maybe it was executed."""
 
     event_id: UUID
@@ -104,8 +100,7 @@ class Doubt:
 Settle = Answered | LookedUp | Postponed
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """What a claimant has to do: `step` with this host entry; None when there is nothing."""
 
     request: Request
@@ -300,8 +295,7 @@ async def doubt_requests(tx: Tx, organisation: Organisation, doubted: Sequence[t
     await write(tx, organisation.org_id, batch.changes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
+class _Batch(Struct, frozen=True):
     """What a batch writes."""
 
     organisation: Organisation

@@ -10,11 +10,12 @@ import binascii
 import os
 from base64 import b64decode
 from collections import OrderedDict
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 from typing import Final
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from counterfoil.application.access_tokens import AccessTokens
 from counterfoil.application.issuers import Issuers
@@ -60,8 +61,7 @@ _WRONG_TILLS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Presented:
+class Presented(Struct, frozen=True):
     """What a call shows: its headers as they came, and where it came from."""
 
     authorization: bytes
@@ -72,16 +72,14 @@ class Presented:
     organisation_required: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(Struct, frozen=True):
     """The time of day, which tokens go by, and seconds that never jump, for everything kept in memory."""
 
     now: float
     ticks: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(Struct, frozen=True):
     organisation: Organisation
     actor: Actor
     until_ticks: float

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from msgspec import Struct
+
 from counterfoil.domain.refusals import Busy, OurFault
 from counterfoil.storage import database
 from counterfoil.storage.database import Pool, Tx
@@ -41,8 +43,7 @@ class Watch(Protocol):
         """A command failed for a reason that is ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """Bounds of the queues: waiting commands per organisation, commands per batch, time on a locked row.
 
     `lost_seconds` is how long a batch is tried again while the database is away.

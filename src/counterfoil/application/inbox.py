@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from counterfoil.application import counting
 from counterfoil.application.requests import Stale
@@ -19,16 +20,14 @@ from counterfoil.storage import inbox
 from counterfoil.storage.database import Pool, acquire
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(Struct, frozen=True):
     """A request in a list, and why the reader cannot decide it; None when they can."""
 
     request: Request
     refused: Refusal | None
 
 
-@dataclass(frozen=True, slots=True)
-class ListedPage:
+class ListedPage(Struct, frozen=True):
     """One page; `next_key` is None on the last one. A page may be shorter than asked for, even empty, before that."""
 
     rows: Sequence[Listed]

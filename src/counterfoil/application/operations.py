@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
+
+from msgspec import Struct
 
 from counterfoil.domain.refusals import Busy
 from counterfoil.storage import attempts, migrations, organisations, requests, restores
@@ -71,8 +72,7 @@ async def oldest_pending(pool: Pool) -> dict[int, datetime]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """What waits for external hosts by organisation, and why nothing is executed, if so."""
 
     oldest: dict[int, Oldest]

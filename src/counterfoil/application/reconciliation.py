@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from counterfoil.application import identifiers, ids
 from counterfoil.domain.organisations import Host, Organisation
@@ -43,8 +44,7 @@ class CannotReconcile(Exception):
     """The question cannot be answered; the message says what to put right."""
 
 
-@dataclass(frozen=True, slots=True)
-class Period:
+class Period(Struct, frozen=True):
     """Days, both inclusive, in the organisation's time zone."""
 
     first: date

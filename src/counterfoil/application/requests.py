@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from counterfoil.application import counting, ids, request_events
 from counterfoil.domain import decisions, points, resubmissions, submissions
@@ -25,22 +28,19 @@ from counterfoil.storage.database import Tx
 CREATE_PATH = "/api_gateway/v2/request-workflow"
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
+class Stale(Struct, frozen=True):
     """The organisation changed since the command was prepared: prepare it again with a fresh snapshot."""
 
     organisation_version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
+class Replayed(Struct, frozen=True):
     """The idempotency key was used before for the same content: this request is the answer."""
 
     request_id: UUID
 
 
-@dataclass(frozen=True, slots=True)
-class KeyConflict:
+class KeyConflict(Struct, frozen=True):
     """The idempotency key was used before for other content: that of this request."""
 
     request_id: UUID

@@ -7,14 +7,17 @@ and finds done what was done. The service runs meanwhile; what it needs opens wi
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 from uuid import UUID
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from counterfoil.application import ids
 from counterfoil.application.executing import credential_name
@@ -58,11 +61,10 @@ async def seal_anew(
     done = await _work_through(pool, _Pass(keyring, now, operator), tell)
     # Meanwhile the service may have stored what it had sealed before; and nothing is believed without a look.
     counted = await _work_through(pool, _Pass(keyring, now, None), tell)
-    return replace(counted, values_sealed=done.values_sealed)
+    return dataclasses.replace(counted, values_sealed=done.values_sealed)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pass:
+class _Pass(Struct, frozen=True):
     """One way through everything. Without an operator it only counts."""
 
     keyring: Keyring

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from counterfoil.application import ids
 from counterfoil.application.attempts import doubt_requests
@@ -13,8 +13,7 @@ BATCH_MAX = 500
 LOCK_TIMEOUT_MS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed:
+class Resumed(Struct, frozen=True):
     """What resuming has done; `reason` is None where nothing was paused."""
 
     reason: str | None

@@ -6,11 +6,11 @@ The claims are those of the original's tokens, and the user's epoch: a password 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 from joserfc.jwk import OctKey
+from msgspec import Struct
 
 from counterfoil.application.signatures import CLOCK_SKEW_SECONDS, sign, verified_payload
 from counterfoil.domain.callers import OWN_ISSUER
@@ -31,8 +31,7 @@ class _Claims(msgspec.Struct, rename={"organisation": "orgID"}):
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """What a valid token says; whether the user still exists is the organisation's to say."""
 
     org_id: int

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
 
+import msgspec
 from cyclopts import App, Parameter
 
 from counterfoil.application.access import NoOrganisation, load_organisation
@@ -71,7 +71,7 @@ def explain(
         return found
     told = explanations.explain(found, asked)
     if as_json:
-        tell(json.dumps([asdict(each) for each in told]))
+        tell(json.dumps(msgspec.to_builtins(told)))
     else:
         for each in told:
             _tell(person, each)
@@ -102,8 +102,8 @@ def report(*, org: int | None = None, as_json: Json = False) -> int:
     at = datetime.now(UTC)
     both, without = list(explanations.both_rights(found, at)), list(explanations.without_checker(found, at))
     if as_json:
-        tell(json.dumps({"bothRights": [asdict(each) for each in both],
-                         "withoutChecker": [asdict(each) for each in without]}))  # fmt: skip
+        tell(json.dumps({"bothRights": msgspec.to_builtins(both),
+                         "withoutChecker": msgspec.to_builtins(without)}))  # fmt: skip
         return 0
     for each in both:
         tell(f"{each.person_id} may both make and decide at {', '.join(map(str, each.unit_ids))} and below")

@@ -14,13 +14,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from importlib.resources import files
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from msgspec import Struct
 from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
@@ -40,16 +40,14 @@ class DemoFailed(Exception):
     """A step did not do what it should; the message says which."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Struct, frozen=True):
     """An HTTP answer, its body decoded."""
 
     status: int
     body: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(Struct, frozen=True):
     """The running service of the demo and where to print."""
 
     port: int

@@ -7,10 +7,11 @@ has a store. A grant at a unit counts for everything below it, along both trees.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from counterfoil.domain.refusals import (
     InvalidPayload,
@@ -46,8 +47,7 @@ class UnitKind(StrEnum):
     TILL = "till"
 
 
-@dataclass(frozen=True, slots=True)
-class OrgUnit:
+class OrgUnit(Struct, frozen=True):
     """A zone, concept, store or till; which parents it has depends on its kind."""
 
     unit_id: int
@@ -61,8 +61,7 @@ class OrgUnit:
     external_ids: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """A right at a unit and below; `unit_id` None is the whole organisation.
 
     One that was given to a group names the group, and each of its people where a snapshot spreads it out.
@@ -96,8 +95,7 @@ class Grant:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
+class Actor(Struct, frozen=True):
     """An authenticated caller: the calling system and, where a user token came along, the person's user.
 
     `attributed_to` is another unit that the system calls for. It names, and never adds a right. Before
@@ -123,8 +121,7 @@ class Actor:
         return {"login": self.login, "attributedTo": self.attributed_to}
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a request is made, resolved to the organisation's own units."""
 
     unit_id: int

@@ -7,10 +7,12 @@ difference was made, and what the organisation would become must still be sound.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from counterfoil.domain import (
     caller_entries,
@@ -56,8 +58,7 @@ _AGAIN: Final = "nothing was changed: reject this one, and propose the file agai
 _UNREADABLE: Final = f"it was proposed with another version of the program: {_AGAIN}"
 
 
-@dataclass(frozen=True, slots=True)
-class AdminChange:
+class AdminChange(Struct, frozen=True):
     """A proposed change and its voices. `digest` is that of all that is approved.
 
     `difference` is None where another version of the program made it: then it can only be rejected.
@@ -78,8 +79,7 @@ class AdminChange:
     decisions: tuple[Decision, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Propose:
+class Propose(Struct, frozen=True):
     """A file as its difference from the organisation at `base_version`. `request_id` is made once."""
 
     request_id: UUID
@@ -90,8 +90,7 @@ class Propose:
     salt: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DecideChange:
+class DecideChange(Struct, frozen=True):
     """One administrator's voice. `decision_id` is made once; `verdict` is approved or rejected."""
 
     decision_id: UUID
@@ -103,8 +102,7 @@ class DecideChange:
     digest_seen: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DecidedChange:
+class DecidedChange(Struct, frozen=True):
     """A change after its voice; when it was approved, what is to be written and who is suspended by that.
 
     `issuers` are those whose tokens decide nothing for as long.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Never
+
+from msgspec import Struct
 
 ANSWER_BYTES_MAX: Final = 256 * 1024
 MESSAGE_MAX: Final = 500
@@ -21,8 +22,7 @@ _SHOWN: Final = tuple((name, name.lower()) for name in SHOWN_HEADERS)
 _NUMBER = re.compile(r"-?[0-9]{1,9}(\.0+)?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """What a body says. `success` is None where it says neither yes nor no."""
 
     success: bool | None = None

@@ -15,11 +15,13 @@ UNKNOWN is never guessed away: it is looked up (`REPEATS`), else a person settle
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from counterfoil.domain.answers import Finding, find_code, read_body, shown_body, shown_headers
 from counterfoil.domain.organisations import Host
@@ -32,8 +34,7 @@ UNAUTHORIZED: Final = frozenset({401, 403, 498, 4000})
 _DONE: Final = frozenset({None, 200, 201, 800})
 
 
-@dataclass(frozen=True, slots=True)
-class OutboundCall:
+class OutboundCall(Struct, frozen=True):
     """What is to be sent, exactly. `url` is absolute; `body` are the bytes (empty: none)."""
 
     request_id: UUID
@@ -46,8 +47,7 @@ class OutboundCall:
     deadline_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """A complete answer: every byte of it came, within the limit."""
 
     status: int
@@ -64,8 +64,7 @@ class Reply:
         return {"status": self.status, "headers": shown_headers(self.headers), "body": shown_body(self.body)}
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """No usable answer came. `sent` is False only when surely no byte of the request has left.
 
     `kind` is a short word for metrics: resolve, address, connect, tls, cut, timeout, too_large, unreadable.
@@ -86,8 +85,7 @@ class Verdict(StrEnum):
     ALREADY_DONE = "already_done"
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Struct, frozen=True):
     """The verdict with the code and message that the answer gave.
 
     `unauthorized`: the credential was refused (an incident where it is the host entry's own).
@@ -111,8 +109,7 @@ class LookUpBy(StrEnum):
     NOTHING = "nothing"  # a person settles it
 
 
-@dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeat(Struct, frozen=True):
     """What makes a repeat of a type's call harmless. `reference` is where the key stands in the body."""
 
     harmless: bool = True

@@ -7,8 +7,10 @@ no right: the person, the rights and the recorded login stay those of the callin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from counterfoil.domain.access import Actor, OrgUnit, UnitKind
 from counterfoil.domain.organisations import Organisation
@@ -17,8 +19,7 @@ from counterfoil.domain.refusals import InvalidPayload, LookupTypeMissing, NotPe
 TILL: Final = "TILL"
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(Struct, frozen=True):
     """A unit as two headers name it; None where one was not sent."""
 
     kind_header: str

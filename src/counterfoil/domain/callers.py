@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from msgspec import Struct
+
 from counterfoil.domain.refusals import AccessDenied, ClientOutOfScope, Refusal
 
 BASIC: Final = "basic"
@@ -22,8 +24,7 @@ ALGORITHMS: Final = {SECRET_ALGORITHM: "oct", "RS256": "RSA", "PS256": "RSA", "E
 OWN_ISSUER: Final = "counterfoil"
 
 
-@dataclass(frozen=True, slots=True)
-class AccessGroup:
+class AccessGroup(Struct, frozen=True):
     """The calls that a credential may make: labels such as `GET /v2/…`, or families of them."""
 
     name: str

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from uuid import UUID
 
+from msgspec import Struct
+
 from counterfoil.domain.rulings import CapUse, Tally
 
 
-@dataclass(frozen=True, slots=True)
-class TallyAsked:
+class TallyAsked(Struct, frozen=True):
     """A counter that a new request may be counted in; of a member by an identifier, whose kind is `kind`."""
 
     request_id: UUID

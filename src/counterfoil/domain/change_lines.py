@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from counterfoil.domain.member_entries import MemberChange
 from counterfoil.domain.organisation_changes import Change, Difference
@@ -16,8 +17,7 @@ MEMBERS_SHOWN_MAX: Final = 20
 _HIDDEN: Final = frozenset({PASSWORD, "secret", "keys"})
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line of a printed difference."""
 
     sign: str

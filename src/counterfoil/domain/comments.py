@@ -5,10 +5,11 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
+
+from msgspec import Struct
 
 from counterfoil.domain import access
 from counterfoil.domain.access import Actor, Right
@@ -27,8 +28,7 @@ _SECRETS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Comment:
+class Comment(Struct, frozen=True):
     """What a person said about a request. Never changed, never taken back."""
 
     comment_id: UUID
@@ -40,8 +40,7 @@ class Comment:
     made_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class AddComment:
+class AddComment(Struct, frozen=True):
     """A call to comment. `comment_id` is made once; `message` is masked already."""
 
     comment_id: UUID
@@ -51,8 +50,7 @@ class AddComment:
     salt: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Commented:
+class Commented(Struct, frozen=True):
     """What matters of the request that is commented."""
 
     request_type: str

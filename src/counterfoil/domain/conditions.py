@@ -6,17 +6,17 @@ A condition is data, so that it can be stored, printed as a row of a matrix, and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Final
+
+from msgspec import Struct
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY_MINUTES: Final = 24 * 60
 WEEK_MINUTES: Final = 7 * DAY_MINUTES
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """True where everything that is set is true; with nothing set, always.
 
     Points in thousandths, `above` exclusive and `up_to` inclusive; a request without points counts as 0. `days`
@@ -42,8 +42,7 @@ class Condition:
         return bool(self.days) or self.from_minute is not None or self.until_minute is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What conditions are asked about. `places` are the request's unit and all above it."""
 
     request_type: str

@@ -6,10 +6,11 @@ Points leave the built-in ledger in the deciding transaction, so that there is n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
+
+from msgspec.structs import replace
 
 from counterfoil.domain import external_requests, ledger_executions, payload_types, points, voices
 from counterfoil.domain.intouch_answers import (

@@ -7,10 +7,12 @@ only lent cannot be lent on. A voice given for somebody uses up both people for 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from counterfoil.domain import access
 from counterfoil.domain.access import Actor, Right
@@ -22,8 +24,7 @@ DAYS_MAX: Final = 366
 OPEN_MAX: Final = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Delegate:
+class Delegate(Struct, frozen=True):
     """A checker's call to delegate. `delegation_id` is made once; without `valid_from` it begins at once."""
 
     delegation_id: UUID
@@ -37,8 +38,7 @@ class Delegate:
     points_max: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EndDelegation:
+class EndDelegation(Struct, frozen=True):
     """The delegator's call to end a delegation early. `end_id` is made once."""
 
     end_id: UUID

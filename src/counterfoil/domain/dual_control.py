@@ -7,9 +7,11 @@ for points, so that whoever gives rights cannot use them on the same day.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
+
+from msgspec import Struct
 
 from counterfoil.domain import access, identities
 from counterfoil.domain.access import Actor, Grant, Right
@@ -152,8 +154,7 @@ def _has_ended(grant: Grant, now: datetime) -> bool:
     return grant.valid_until is not None and grant.valid_until <= now
 
 
-@dataclass(frozen=True, slots=True)
-class DirectMover:
+class DirectMover(Struct, frozen=True):
     """A calling system that moves points without a request, for reports. Caps in thousandths, None: no limit."""
 
     login: str

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from counterfoil.domain.attempts import Reply
 from counterfoil.domain.payloads import PLAIN_HEADERS, WITHHELD

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from counterfoil.domain.matching import assign
 from counterfoil.domain.policies import Level, Need
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from counterfoil.domain.organisations import Organisation
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(Struct, frozen=True):
     """A request as far as it matters who may decide it. `barred` are the maker and whoever is concerned.
 
     `maker_stores` are those of the maker, where a need asks for others. `maker_is_member`: the maker has turned out to
@@ -32,8 +32,7 @@ class Case:
     maker_is_member: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Voice:
+class Voice(Struct, frozen=True):
     """An approval given by one person with the rights of another (mostly the same)."""
 
     person_id: str

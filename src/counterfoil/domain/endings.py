@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from counterfoil.domain import points
 from counterfoil.domain.access import Actor
@@ -14,8 +16,7 @@ from counterfoil.domain.refusals import AlreadyCompleted, NotPermitted, Refusal,
 from counterfoil.domain.requests import Request, State, as_of, is_overdue
 
 
-@dataclass(frozen=True, slots=True)
-class Withdraw:
+class Withdraw(Struct, frozen=True):
     """A call to take a request back. `withdrawal_id` is made once."""
 
     withdrawal_id: UUID
@@ -25,8 +26,7 @@ class Withdraw:
     salt: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """A request that ended, and what its end moved: points that were held go back."""
 
     request: Request

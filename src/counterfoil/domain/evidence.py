@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from counterfoil.domain.incidents import Incident
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRow:
+class AttemptRow(Struct, frozen=True):
     """One attempt as people read it; `response` is JSON."""
 
     number: int
@@ -32,8 +32,7 @@ class AttemptRow:
         return round((self.answered_at - (self.sent_at or self.planned_at)).total_seconds() * 1000, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class LookUpRow:
+class LookUpRow(Struct, frozen=True):
     """One look-up as people read it."""
 
     number: int
@@ -44,8 +43,7 @@ class LookUpRow:
     answered_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(Struct, frozen=True):
     """What was tried for one request; its unit is None where the organisation has no such request."""
 
     organisation_version: int
@@ -54,8 +52,7 @@ class Tried:
     look_ups: list[LookUpRow]
 
 
-@dataclass(frozen=True, slots=True)
-class IncidentRow:
+class IncidentRow(Struct, frozen=True):
     """One line of the list."""
 
     incident: Incident

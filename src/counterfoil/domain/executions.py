@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from counterfoil.domain.attempts import REPEATS, Judgement, LookUpBy, Verdict, next_attempt_after
 from counterfoil.domain.calls import sent_reference
@@ -27,8 +29,7 @@ _NOT_ANSWERED: Final = frozenset({Verdict.UNKNOWN, Verdict.ALREADY_DONE})
 _MAYBE_DONE: Final = _NOT_ANSWERED | {Verdict.SUCCEEDED}  # of a request that has not ended: the answer came too late
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Struct, frozen=True):
     """One outbound call as it is stored. `maybe_sent` is False only when surely nothing left."""
 
     number: int
@@ -46,8 +47,7 @@ class Attempt:
         return self.outcome in _MAYBE_DONE
 
 
-@dataclass(frozen=True, slots=True)
-class Execution:
+class Execution(Struct, frozen=True):
     """What the database knows about a request that is executed outside, under lock."""
 
     request: Request
@@ -60,16 +60,14 @@ class Execution:
     sealed_headers: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(Struct, frozen=True):
     """How long is waited before the second attempt and the second look-up; then it doubles."""
 
     retry_seconds: float = 1.0
     look_up_seconds: float = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """Make this attempt. `repeated`: an earlier one may have left; `doubtful`: and may have been executed."""
 
     number: int
@@ -77,24 +75,21 @@ class Call:
     doubtful: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
+class Search(Struct, frozen=True):
     """Look up what became of this attempt."""
 
     number: int
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(Struct, frozen=True):
     """Why no machine can go on: the content of an incident. `kind` is a short word."""
 
     kind: str
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(Struct, frozen=True):
     """A request after one step, what is to be done now, and what else is to be written.
 
     `lost` is the attempt whose maker has gone; `late` tells that the answer is kept and changes nothing.

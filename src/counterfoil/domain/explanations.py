@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from counterfoil.domain import access, proofs, rulings
 from counterfoil.domain.access import Actor, Grant, Place, Right, units_above
@@ -20,8 +21,7 @@ from counterfoil.domain.refusals import NobodyCanCheck
 from counterfoil.domain.rulings import Tally
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """Whether somebody may do something there; points in thousandths."""
 
     person_id: str
@@ -36,8 +36,7 @@ class Question:
         return self.points if self.request_type in WITH_POINTS else None
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True):
     """The answer for one right; each reason is one grant, or the part that is missing."""
 
     right: Right
@@ -169,16 +168,14 @@ def _missing(organisation: Organisation, grant: Grant | Delegation, asked: Quest
         yield f"ended {grant.valid_until.isoformat()}"
 
 
-@dataclass(frozen=True, slots=True)
-class BothRights:
+class BothRights(Struct, frozen=True):
     """A person who may make and decide in the same places; the highest of these."""
 
     person_id: str
     unit_ids: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class WithoutChecker:
+class WithoutChecker(Struct, frozen=True):
     """A maker for whom nobody could decide what they may ask for, there, by the policy's rule."""
 
     unit_id: int

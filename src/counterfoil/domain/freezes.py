@@ -6,11 +6,13 @@ Rejecting and withdrawing stay possible, and so does everything that only reads.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from counterfoil.domain import access
 from counterfoil.domain.access import Actor, Right
@@ -33,8 +35,7 @@ class Scope(StrEnum):
     MEMBER = "member"
 
 
-@dataclass(frozen=True, slots=True)
-class PlaceFreeze:
+class PlaceFreeze(Struct, frozen=True):
     """A call to freeze. `freeze_id` is made once; `target` is the unit, type, host, person or member in its scope."""
 
     freeze_id: UUID
@@ -46,8 +47,7 @@ class PlaceFreeze:
     is_operator: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LiftFreeze:
+class LiftFreeze(Struct, frozen=True):
     """A call to lift a freeze: the first person's proposes it, another person's lifts. `lift_id` is made once."""
 
     lift_id: UUID
@@ -56,8 +56,7 @@ class LiftFreeze:
     salt: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Frost:
+class Frost(Struct, frozen=True):
     """All that is frozen now, to ask for many requests at once; `units` with everything below them."""
 
     everything: bool

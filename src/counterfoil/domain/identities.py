@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from counterfoil.domain.access import Actor
 from counterfoil.domain.callers import BASIC
 from counterfoil.domain.organisations import Credential, Organisation, User
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """Whom a valid token of another issuer names, by the user's number, the user's name, or both.
 
     Nothing is decided with it before `decides_from`.

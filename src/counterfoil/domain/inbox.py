@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
+
+from msgspec import Struct
 
 from counterfoil.domain.reach import NOWHERE, Reach
 from counterfoil.domain.requests import Request
@@ -20,8 +21,7 @@ WALKED_MAX: Final = 2000
 _UNITS_FEW: Final = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """Candidates in order; complete up to `end`, or to the last there is where `end` is None."""
 
     organisation_version: int
@@ -30,8 +30,7 @@ class Found:
     end: Key | None
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """One look into the database. `depth` is per unit when unit by unit, else of all pending requests."""
 
     by_unit: bool

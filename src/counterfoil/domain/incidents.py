@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
+
+from msgspec import Struct
 
 from counterfoil.domain import access
 from counterfoil.domain.access import Actor, Right
@@ -27,8 +28,7 @@ EXECUTED, NOT_EXECUTED = "executed", "not_executed"
 TEXT_MAX: Final = 4000
 
 
-@dataclass(frozen=True, slots=True)
-class Voice:
+class Voice(Struct, frozen=True):
     """What one person found out."""
 
     person_id: str
@@ -40,8 +40,7 @@ class Voice:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Incident:
+class Incident(Struct, frozen=True):
     """An incident with the voices so far."""
 
     incident_id: UUID
@@ -54,8 +53,7 @@ class Incident:
     voices: Sequence[Voice] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SettleIncident:
+class SettleIncident(Struct, frozen=True):
     """A person says what became of the request. `voice_id` is made once."""
 
     voice_id: UUID
@@ -67,8 +65,7 @@ class SettleIncident:
     salt: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(Struct, frozen=True):
     """The incident after one voice; `request` has ended when the voices suffice."""
 
     voice: Voice

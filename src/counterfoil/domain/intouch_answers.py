@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from email.utils import format_datetime
 from typing import Any, Final
+
+from msgspec import Struct
 
 from counterfoil.domain.payloads import points_text
 
@@ -29,8 +30,7 @@ ITEM_MESSAGES: Final[Mapping[int, str]] = {
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """The facts of one execution on the built-in ledger. Points in thousandths.
 
     `code` is the item code of the points API (800 redeemed; 744, 816, 818 refused), 401, or for the other types
@@ -58,8 +58,7 @@ class Outcome:
         return self.code in (REDEEMED, CHANGED, AWARDED)
 
 
-@dataclass(frozen=True, slots=True)
-class Executed:
+class Executed(Struct, frozen=True):
     """What became of a call to an external host. `body` is its answer as JSON text.
 
     `by` tells what it is known from: the answer itself, a look-up, or the people who settled an incident.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from counterfoil.domain.answers import UNREADABLE, plain_text, read_body, read_code, read_flag
 from counterfoil.domain.attempts import REPEATS, Failure, LookUpBy, OutboundCall, Reply
@@ -19,8 +21,7 @@ REDEEM_PATH: Final = "/v1.1/points/redeem"
 ROWS_MAX: Final = 500  # the most that one page of that read holds
 
 
-@dataclass(frozen=True, slots=True)
-class LookUp:
+class LookUp(Struct, frozen=True):
     """A read that tells whether the effect is there: a reference with its points, or a label."""
 
     call: OutboundCall
@@ -29,22 +30,19 @@ class LookUp:
     label: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """The effect is there; `evidence` is what was read of it."""
 
     evidence: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Absent:
+class Absent(Struct, frozen=True):
     """At the moment of the reading the effect was not there."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class NoVerdict:
+class NoVerdict(Struct, frozen=True):
     """The reading proves nothing."""
 
     message: str

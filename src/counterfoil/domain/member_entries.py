@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from counterfoil.domain.organisation_files import (
     IDENTIFIER_FIELDS,
@@ -16,8 +17,7 @@ from counterfoil.domain.organisation_files import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class MemberChange:
+class MemberChange(Struct, frozen=True):
     """A member that is new or differs: identifiers as they were and will be, and the lots to award."""
 
     member_id: int

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from counterfoil.domain import member_entries
 from counterfoil.domain.access import Grant, OrgUnit, UnitKind
@@ -25,8 +28,7 @@ from counterfoil.domain.policies import Policy
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Change(Generic[R]):
+class Change(Struct, Generic[R], frozen=True):
     """One record that comes (`before` None), goes (`after` None) or differs."""
 
     what: str
@@ -40,8 +42,7 @@ class Change(Generic[R]):
         return "+" if self.before is None else "-" if self.after is None else "~"
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """All that applying a file changes. `version` is the organisation's afterwards."""
 
     version: int
@@ -181,7 +182,7 @@ def _issuers(
     file: OrganisationFile, current: Current, new_hashes: Mapping[str, str]
 ) -> tuple[Change[TrustedIssuer], ...]:
     listed = file.issuers and {
-        path: replace(each, keys=new_hashes.get(path) or (known.keys if known else ""))
+        path: dataclasses.replace(each, keys=new_hashes.get(path) or (known.keys if known else ""))
         for path, each in file.issuers.items()
         for known in (current.issuers.get(each.issuer),)
     }

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
+import msgspec
+from msgspec import Struct
+
 from counterfoil.domain.access import Grant, OrgUnit, Right, UnitKind
 from counterfoil.domain.callers import AccessGroup, TrustedIssuer
 from counterfoil.domain.organisations import (
@@ -38,16 +41,14 @@ IDENTIFIER_FIELDS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """Something in a file that cannot be applied; `path` is the field, `message` says what to do."""
 
     path: str
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class OrganisationSettings:
+class OrganisationSettings(Struct, frozen=True):
     """The organisation's own row."""
 
     org_id: int
@@ -75,8 +76,7 @@ class Password:
     word: str = "password"
 
 
-@dataclass(frozen=True, slots=True)
-class Award:
+class Award(Struct, frozen=True):
     """A lot as the file gives it. Points in thousandths."""
 
     reference: str
@@ -85,8 +85,7 @@ class Award:
     expires_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MemberEntry:
+class MemberEntry(Struct, frozen=True):
     """A member as the file gives it: identifiers by kind in their stored form; absent ones stay."""
 
     member_id: int
@@ -94,19 +93,18 @@ class MemberEntry:
     lots: Sequence[Award] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class OrganisationFile:
+class OrganisationFile(Struct, frozen=True):
     """A whole file. Complete lists are None where the file has no such list: then they stay.
 
     `credentials` has the OAuth clients, too; `passwords` their secrets and the keys of issuers.
     """
 
     settings: OrganisationSettings
-    units: Mapping[str, OrgUnit] = field(default_factory=dict)
-    people: Mapping[str, Person] = field(default_factory=dict)
-    users: Mapping[str, User] = field(default_factory=dict)
-    credentials: Mapping[str, Credential] = field(default_factory=dict)
-    passwords: Mapping[str, Password] = field(default_factory=dict)
+    units: Mapping[str, OrgUnit] = msgspec.field(default_factory=dict)
+    people: Mapping[str, Person] = msgspec.field(default_factory=dict)
+    users: Mapping[str, User] = msgspec.field(default_factory=dict)
+    credentials: Mapping[str, Credential] = msgspec.field(default_factory=dict)
+    passwords: Mapping[str, Password] = msgspec.field(default_factory=dict)
     groups: Mapping[str, Group] | None = None
     grants: Mapping[str, Grant] | None = None
     access_groups: Mapping[str, AccessGroup] | None = None
@@ -115,11 +113,10 @@ class OrganisationFile:
     policy: PolicyFile | None = None
     programme: Programme | None = None
     reason_codes: Mapping[str, ReasonCode] | None = None
-    members: Mapping[str, MemberEntry] = field(default_factory=dict)
+    members: Mapping[str, MemberEntry] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Current:
+class Current(Struct, frozen=True):
     """The organisation as the database has it; of the members only those that the file names.
 
     `owners` tells who has an identifier that the file gives to somebody, `login_owners` the organisation of
@@ -128,22 +125,22 @@ class Current:
 
     settings: OrganisationSettings | None = None
     version: int = 0
-    units: Mapping[int, OrgUnit] = field(default_factory=dict)
-    people: Mapping[str, Person] = field(default_factory=dict)
-    users: Mapping[int, User] = field(default_factory=dict)
-    credentials: Mapping[str, Credential] = field(default_factory=dict)
-    groups: Mapping[str, Group] = field(default_factory=dict)
+    units: Mapping[int, OrgUnit] = msgspec.field(default_factory=dict)
+    people: Mapping[str, Person] = msgspec.field(default_factory=dict)
+    users: Mapping[int, User] = msgspec.field(default_factory=dict)
+    credentials: Mapping[str, Credential] = msgspec.field(default_factory=dict)
+    groups: Mapping[str, Group] = msgspec.field(default_factory=dict)
     grants: Sequence[Grant] = ()
-    access_groups: Mapping[str, AccessGroup] = field(default_factory=dict)
-    issuers: Mapping[str, TrustedIssuer] = field(default_factory=dict)
-    hosts: Mapping[str, Host] = field(default_factory=dict)
+    access_groups: Mapping[str, AccessGroup] = msgspec.field(default_factory=dict)
+    issuers: Mapping[str, TrustedIssuer] = msgspec.field(default_factory=dict)
+    hosts: Mapping[str, Host] = msgspec.field(default_factory=dict)
     policy: Policy | None = None
     programme: Programme | None = None
     reason_codes: Sequence[ReasonCode] = ()
     has_members: bool = False
-    login_owners: Mapping[str, int] = field(default_factory=dict)
-    members: Mapping[int, MemberEntry] = field(default_factory=dict)
-    owners: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    login_owners: Mapping[str, int] = msgspec.field(default_factory=dict)
+    members: Mapping[int, MemberEntry] = msgspec.field(default_factory=dict)
+    owners: Mapping[tuple[str, str], int] = msgspec.field(default_factory=dict)
     organisation: Organisation | None = None
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from counterfoil.domain.access import Grant, OrgUnit, Right, units_above, units_below
 from counterfoil.domain.callers import BASIC, OAUTH, AccessGroup, TrustedIssuer
@@ -33,8 +36,7 @@ class Person:
     suspended_until: datetime | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """People who are named together, in grants and in policies."""
 
     group_id: str
@@ -42,8 +44,7 @@ class Group:
     people: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(Struct, frozen=True):
     """A sign-in of a person. `epoch` rises when the password changes, which ends older tokens."""
 
     user_id: int
@@ -54,8 +55,7 @@ class User:
     active: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(Struct, frozen=True):
     """A calling system: a till's code and argon2id hash of the md5 form of its password, or an OAuth client.
 
     `unit_id` is the till that it calls for; an OAuth client may call for that unit and those below it only.
@@ -81,8 +81,7 @@ class Credential:
         return self.kind == OAUTH
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(Struct, frozen=True):
     """One entry of the host table: where payloads with such a hostname are executed.
 
     `private` allows addresses of private networks and loopback, `link_local` those of the link (among them
@@ -116,8 +115,7 @@ class Host:
         return self.target == "external"
 
 
-@dataclass(frozen=True, slots=True)
-class Programme:
+class Programme(Struct, frozen=True):
     """The loyalty programme: worth of a point, life of a hold, grace of a lot released after its expiry.
 
     `goodwill_expiry_days` None: goodwill cannot be given. `goodwill_points_max` None: no cap; in thousandths.
@@ -132,8 +130,7 @@ class Programme:
     goodwill_points_max: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delegation:
+class Delegation(Struct, frozen=True):
     """The deciding right of one person, lent to another; `valid_until` is exclusive."""
 
     delegation_id: UUID
@@ -157,8 +154,7 @@ class Delegation:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Freeze:
+class Freeze(Struct, frozen=True):
     """What is stopped, by whom and since when, and who has had a part in lifting it."""
 
     freeze_id: UUID
@@ -176,8 +172,7 @@ class Freeze:
     lifted_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReasonCode:
+class ReasonCode(Struct, frozen=True):
     """Why requests are rejected; `request_type` None stands for all types."""
 
     code: str

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from counterfoil.domain.payloads import (
     ID_MAX,
@@ -49,8 +51,7 @@ _ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 _BODY: Final = f"{TASK}.body"
 
 
-@dataclass(frozen=True, slots=True)
-class Goodwill:
+class Goodwill(Struct, frozen=True):
     """Points to be given to a member. In thousandths, above 0."""
 
     points: int
@@ -61,8 +62,7 @@ class Goodwill:
     programme_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Badge:
+class Badge(Struct, frozen=True):
     """A badge to be earned by a member, or issued to several: then these are in `members`."""
 
     identifier_kind: str
@@ -73,8 +73,7 @@ class Badge:
     points: None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StatusChange:
+class StatusChange(Struct, frozen=True):
     """A new status label of a member."""
 
     identifier_kind: str
@@ -85,8 +84,7 @@ class StatusChange:
     points: None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RetroTransaction:
+class RetroTransaction(Struct, frozen=True):
     """A bill that shall count for a member afterwards."""
 
     identifier_kind: str
@@ -99,8 +97,7 @@ Asked: TypeAlias = Redemption | Goodwill | Badge | StatusChange | RetroTransacti
 Content: TypeAlias = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestType:
+class RequestType(Struct, frozen=True):
     """How the call of a type looks; `read` gives what it asks for and the form in which it is kept."""
 
     path: str

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from counterfoil.domain.organisations import Host
 from counterfoil.domain.refusals import BadHeaders, BadUri, InvalidPayload, Refusal
@@ -35,8 +36,7 @@ WITHHELD: Final = "<withheld>"
 IDENTIFIER_FIELDS: Final = ("mobile", "external_id", "email", "card_number")
 
 
-@dataclass(frozen=True, slots=True)
-class Redemption:
+class Redemption(Struct, frozen=True):
     """What the body of /v1.1/points/redeem asks for. Points in thousandths, above 0."""
 
     points: int

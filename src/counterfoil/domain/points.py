@@ -8,10 +8,12 @@ then earliest award, then lot id.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 
@@ -26,8 +28,7 @@ class Account(StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True)
-class Lot:
+class Lot(Struct, frozen=True):
     """Points of one award with one expiry. `remaining` includes `held`."""
 
     lot_id: UUID
@@ -48,16 +49,14 @@ class Lot:
         return (self.expires_at or FOREVER, self.awarded_at, self.lot_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Allocation:
+class Allocation(Struct, frozen=True):
     """A part of a lot."""
 
     lot_id: UUID
     points: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(Struct, frozen=True):
     """Points set aside for a request, pinned to lots. `state`: open, captured, released or expired."""
 
     request_id: UUID
@@ -67,8 +66,7 @@ class Hold:
     state: str = "open"
 
 
-@dataclass(frozen=True, slots=True)
-class MemberAccount:
+class MemberAccount(Struct, frozen=True):
     """One member with every lot that still has points. Points in thousandths."""
 
     member_id: int
@@ -82,8 +80,7 @@ class MemberAccount:
     external_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Posting:
+class Posting(Struct, frozen=True):
     """Moves points of one lot from a source to a destination; always positive."""
 
     source: Account
@@ -92,8 +89,7 @@ class Posting:
     points: int
 
 
-@dataclass(frozen=True, slots=True)
-class Journal:
+class Journal(Struct, frozen=True):
     """One atomic set of postings of one member."""
 
     kind: str
@@ -102,8 +98,7 @@ class Journal:
     postings: Sequence[Posting]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """What one rule did to an account: its new form, the journals, and the hold placed or closed."""
 
     account: MemberAccount

@@ -5,9 +5,10 @@ The requirement that applies to a request is frozen on it: a later revision chan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
 
 from counterfoil.domain.conditions import ALWAYS, Condition
 
@@ -21,8 +22,7 @@ class Level(StrEnum):
     ORGANISATION = "organisation"
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(Struct, frozen=True):
     """So many different people who hold CanCheckRequest there, perhaps of one group, or by a grant of one level.
 
     `other_store`: they hold no grant at the request's store, at one of its maker's, or at their tills. `step`: needs of
@@ -36,16 +36,14 @@ class Need:
     step: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class PairCap:
+class PairCap(Struct, frozen=True):
     """The most that one checker may approve for one maker in a day; frozen with the requirement."""
 
     name: str
     points: int
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(Struct, frozen=True):
     """All that must be agreed before a request is executed; frozen on it when it is made."""
 
     needs: tuple[Need, ...] = (Need(),)
@@ -59,8 +57,7 @@ class Requirement:
         return sum(need.count for need in self.needs)
 
 
-@dataclass(frozen=True, slots=True)
-class AutoApproval:
+class AutoApproval(Struct, frozen=True):
     """How much is executed without a second person, at most: each request, and each day by member, maker and all."""
 
     per_request: int
@@ -69,8 +66,7 @@ class AutoApproval:
     per_day: int
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """What is asked of the requests that it applies to; with `auto`, of those that are not executed at once."""
 
     name: str
@@ -91,8 +87,7 @@ class CapSubject(StrEnum):
     DAY = "day"
 
 
-@dataclass(frozen=True, slots=True)
-class Cap:
+class Cap(Struct, frozen=True):
     """So many points, pending and executed together; beyond it `needs` come on top, or without them it is refused."""
 
     name: str
@@ -102,8 +97,7 @@ class Cap:
     needs: tuple[Need, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """The rules in order, the first that applies counts. Without rules: so many approvals for everything."""
 
     revision: int

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from counterfoil.domain.policies import Policy
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """Nothing above so many points is executed with fewer approvals."""
 
     path: str
@@ -17,8 +17,7 @@ class Claim:
     approvals: int
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(Struct, frozen=True):
     """A request and what is expected of it; None where nothing is said. Points in thousandths."""
 
     path: str
@@ -37,8 +36,7 @@ class Example:
     is_refused: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Mention:
+class Mention(Struct, frozen=True):
     """A unit or group that the policy names, and where. `count`: how many people of the group it asks for."""
 
     path: str
@@ -47,8 +45,7 @@ class Mention:
     count: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyFile:
+class PolicyFile(Struct, frozen=True):
     """The whole section. The policy's revision is 0 until it is compared with what is there."""
 
     policy: Policy

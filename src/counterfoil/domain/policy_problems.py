@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from counterfoil.domain import proofs, rulings
 from counterfoil.domain.access import OrgUnit
@@ -161,8 +162,7 @@ def _taken_by(policy: Policy, number: int, units: Mapping[int, OrgUnit]) -> str:
     return "nothing is in its band"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What the policy says about an example."""
 
     rule: str | None

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from counterfoil.domain.access import OrgUnit, units_above
 from counterfoil.domain.conditions import DAY_MINUTES, DAYS, WEEK_MINUTES, Condition, Facts, parts_of, windows
@@ -26,8 +29,7 @@ class TooManyRegions(Exception):
     """The conditions split the inputs into too many parts to look at each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(Struct, frozen=True):
     """Some inputs. `groups` are those that were asked for; a place is what a unit has above it that is named."""
 
     types: frozenset[str]
@@ -81,8 +83,7 @@ def _questions(condition: Condition) -> Iterator[_Question]:
         yield _Question("any", tuple(_Question("condition", part) for part in condition.none_of), negated=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
+class _Question(Struct, frozen=True):
     """One question of a condition."""
 
     about: str
@@ -126,9 +127,9 @@ class _Question:
 
 def _both(region: Region, name: str, inside: object, outside: object) -> Parts:
     if inside:
-        yield replace(region, **{name: inside}), True  # type: ignore[arg-type]
+        yield replace(region, **{name: inside}), True
     if outside:
-        yield replace(region, **{name: outside}), False  # type: ignore[arg-type]
+        yield replace(region, **{name: outside}), False
 
 
 def _any(questions: Sequence[_Question], region: Region) -> Parts:
@@ -177,8 +178,7 @@ def apart(region: Region) -> Iterator[Region]:
         yield replace(region, types=region.types - WITH_POINTS, high=0)
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(Struct, frozen=True):
     """A region with its rule (None: no rule applies) and the fewest approvals with which anything in it executes.
 
     `approvals` None: a cap refuses everything in it. Caps of a day only ever ask for more.

@@ -6,9 +6,11 @@ What a reach leaves out is out; what is in it is judged request by request, by t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from counterfoil.domain.access import Actor, Grant, Right
 from counterfoil.domain.organisations import Delegation, Organisation
@@ -19,8 +21,7 @@ NOWHERE: Final = -1
 _CLOCKS_DIFFER: Final = timedelta(hours=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(Struct, frozen=True):
     """Where a person may decide, and up to how many points; `everywhere` is for the whole organisation."""
 
     everywhere: int = NOWHERE

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class Kind(StrEnum):
@@ -34,8 +35,7 @@ MEANING: Mapping[Kind, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Approved:
+class Approved(Struct, frozen=True):
     """An approved redemption request. Points in thousandths; `reference` is the one that was sent.
 
     `member` has the identifiers that are known of the member, by kind. `settled` is false as long as the
@@ -51,8 +51,7 @@ class Approved:
     settled: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Redeemed:
+class Redeemed(Struct, frozen=True):
     """A redemption as the host has it. `reference` and `redemption_id` are empty where it tells none."""
 
     reference: str
@@ -63,8 +62,7 @@ class Redeemed:
     place: str  # where the reader finds it: a line of the export, or the redemption's id
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One thing that does not agree; one of the two sides may be missing."""
 
     kind: Kind
@@ -72,8 +70,7 @@ class Finding:
     there: Redeemed | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reconciliation:
+class Reconciliation(Struct, frozen=True):
     """What was compared and found. `unlike` counts pairs whose members have no kind of identifier in common."""
 
     pairs: int

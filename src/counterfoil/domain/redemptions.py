@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from counterfoil.domain.access import Actor, Right
 from counterfoil.domain.decisions import outcome_of, redeem_or_code
@@ -17,8 +18,7 @@ from counterfoil.domain.points import Change, MemberAccount
 from counterfoil.domain.refusals import NotPermitted
 
 
-@dataclass(frozen=True, slots=True)
-class Redeem:
+class Redeem(Struct, frozen=True):
     """A direct call of /v1.1/points/redeem. `redeem_id` is made once."""
 
     redeem_id: UUID
@@ -30,8 +30,7 @@ class Redeem:
     salt: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Redeemed:
+class Redeemed(Struct, frozen=True):
     """The facts to answer with and what moved, if anything did."""
 
     outcome: Outcome

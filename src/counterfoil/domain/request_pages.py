@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
+
+from msgspec import Struct
 
 from counterfoil.domain.requests import Request, State
 from counterfoil.domain.seals import Event
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRequest:
+class StoredRequest(Struct, frozen=True):
     """A request as it is read: the record and the masked header values, still sealed."""
 
     organisation_version: int
@@ -22,8 +22,7 @@ class StoredRequest:
     resubmitted_as: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ListQuery:
+class ListQuery(Struct, frozen=True):
     """The contract's list: closed filters, one of four orders, a page by number. Bounds are [from, until)."""
 
     states: tuple[State, ...]
@@ -42,8 +41,7 @@ class ListQuery:
     readable: Sequence[int] | None = None  # units; None: all
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """One page of requests and how many there are in all."""
 
     organisation_version: int
@@ -51,8 +49,7 @@ class Page:
     requests: Sequence[StoredRequest]
 
 
-@dataclass(frozen=True, slots=True)
-class Trail:
+class Trail(Struct, frozen=True):
     """The audit trail of one request, its type and where it was made; None where only a refused attempt has the id."""
 
     organisation_version: int

@@ -6,10 +6,12 @@ Everything here is computed by the rules that the write path uses; nothing here 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from counterfoil.domain import decisions, eligibility, points
 from counterfoil.domain import voices as speaking
@@ -35,8 +37,7 @@ FLAG_MEANINGS: Final[Mapping[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFile:
+class RequestFile(Struct, frozen=True):
     """A request with everything that a full view is made from, read at one moment."""
 
     organisation_version: int
@@ -49,8 +50,7 @@ class RequestFile:
     pairs: Pairs = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Expiring:
+class Expiring(Struct, frozen=True):
     """Points of one lot that end, by when; `held` of them are set aside and do not end while they are."""
 
     points: int
@@ -58,8 +58,7 @@ class Expiring:
     ends_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True):
     """The member's points now, and what this request holds of them."""
 
     member_id: int
@@ -69,8 +68,7 @@ class Position:
     hold: Hold | None
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
+class Preview(Struct, frozen=True):
     """What an approval by `person_id` would do now. Without a code it would only be counted, or be refused.
 
     `code`, `succeeded` and the balances are those of the last approval, whether or not this one is the last.
@@ -87,8 +85,7 @@ class Preview:
     held_after: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Voice:
+class Voice(Struct, frozen=True):
     """A decision, and whether it still counts: its owner must be active and entitled when the last one comes."""
 
     decision: Decision

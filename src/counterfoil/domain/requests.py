@@ -7,11 +7,13 @@ reads a clock: `now` is the database's, read after the locks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from counterfoil.domain.access import Actor, Place
 from counterfoil.domain.intouch_answers import Executed, Outcome
@@ -61,8 +63,7 @@ WIRE_STATE: Final[Mapping[State, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """One checker's voice. `verdict` is approved or rejected; `on_behalf_of` lent the right, if anybody did."""
 
     person_id: str
@@ -76,8 +77,7 @@ class Decision:
     sent_back: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """A maker's proposal under control. Points in thousandths; `payload` is the stored form.
 
     `outcome` is that of the built-in ledger, `executed` that of an external host. `due_at`: when an executor may
@@ -141,8 +141,7 @@ def as_of(request: Request, now: datetime) -> Request:
     return replace(request, state=State.EXPIRED, ended_at=request.expires_at)
 
 
-@dataclass(frozen=True, slots=True)
-class Submit:
+class Submit(Struct, frozen=True):
     """A create call after all that needs no database: who, where, what. `request_id` is made once."""
 
     request_id: UUID
@@ -167,8 +166,7 @@ class Submit:
     redemption_ids: tuple[str, str] | None = None  # None where the policy approves nothing by itself
 
 
-@dataclass(frozen=True, slots=True)
-class Decide:
+class Decide(Struct, frozen=True):
     """A decide call. `decision_id` is made once; `verdict` is approved or rejected.
 
     Without `request_type` the request may be of any. `on_behalf_of` names whose right is to be used; without it
@@ -197,8 +195,7 @@ class Decide:
     lease_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
+class Submitted(Struct, frozen=True):
     """A request that now exists, the account it changed, the journals of that, and the counters it is in."""
 
     request: Request
@@ -208,8 +205,7 @@ class Submitted:
     uses: tuple[CapUse, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(Struct, frozen=True):
     """A request after one voice (None: the policy itself), and all that moved; `asked` where it was executed."""
 
     request: Request
@@ -222,8 +218,7 @@ class Decided:
     is_repeated: bool = False  # the person's earlier voice counts again: there is no further one
 
 
-@dataclass(frozen=True, slots=True)
-class NeedsTillCheck:
+class NeedsTillCheck(Struct, frozen=True):
     """The stored till credential must be verified again before this approval can be executed."""
 
 

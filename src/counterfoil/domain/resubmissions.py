@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
+
+from msgspec import Struct
 
 from counterfoil.domain.refusals import AlreadyCompleted, NotPermitted, Refusal, RequestNotFound, WrongRequest
 from counterfoil.domain.requests import FINAL, State, Submit, is_overdue
@@ -14,8 +15,7 @@ from counterfoil.domain.requests import FINAL, State, Submit, is_overdue
 ABSENT: Final = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Earlier:
+class Earlier(Struct, frozen=True):
     """What matters of the request that a submission is another try of."""
 
     request_type: str

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from counterfoil.domain import access, attribution
 from counterfoil.domain.access import Actor, Place
@@ -19,8 +22,7 @@ from counterfoil.domain.refusals import BadGoodwillPoints, CapReached, NobodyCan
 GOODWILL = "GOODWILL-POINTS"
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(Struct, frozen=True):
     """A counter under lock: the points of a cap, a subject and a day so far."""
 
     subject: str
@@ -28,8 +30,7 @@ class Tally:
     points: int
 
 
-@dataclass(frozen=True, slots=True)
-class CapUse:
+class CapUse(Struct, frozen=True):
     """A counter that a request's points are counted in, until it ends without effect."""
 
     cap: str
@@ -37,8 +38,7 @@ class CapUse:
     day: date
 
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
+class Ruling(Struct, frozen=True):
     """What is frozen on the request. `auto_rule`: the rule that approves it at once, without a checker."""
 
     requirement: Requirement

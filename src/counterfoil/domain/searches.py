@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
 
 from counterfoil.domain.requests import FINAL, State
 
@@ -25,8 +26,7 @@ class Way(StrEnum):
     START = "start"
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
+class Search(Struct, frozen=True):
     """Closed filters that must all fit; None: not set. Bounds of the start are [from, until)."""
 
     started_from: datetime

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
+
+from msgspec import Struct
 
 from counterfoil.domain.evidence import Tried
 from counterfoil.domain.seals import Event
@@ -17,8 +18,7 @@ ROLES: Final = ("checker", "actor", "maker", "person", "operator")
 _OF_EVERY_EVENT: Final = frozenset({"at", "event", "kind", "subject", "org"})
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One line. `who` and `message` are None where the event has none, or where they were erased.
 
     What is no event, but a call or a look-up at an external host, has no `event_id`.

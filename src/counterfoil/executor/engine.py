@@ -11,11 +11,14 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from time import monotonic  # the loop's own clock may be that of before a freeze: uvloop reads it once in a round
 from typing import Any, Final, Protocol
 from uuid import UUID
+
+import msgspec
+from msgspec import Struct
 
 from counterfoil.application import attempts, executing, ids
 from counterfoil.application.attempts import Answered, Begin, LookedUp, Postponed, Settle, Work
@@ -56,8 +59,7 @@ class Observer(Watch, Protocol):
         """Nothing is executed, for this reason; None: it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(Struct, frozen=True):
     """How much at once, how often, and how long a claim lasts without a heartbeat."""
 
     calls_max: int = 64
@@ -65,7 +67,7 @@ class Bounds:
     poll_seconds: float = 0.5
     drain_seconds: float = 30.0
     breaker_seconds: float = 5.0
-    pace: Pace = field(default_factory=Pace)
+    pace: Pace = msgspec.field(default_factory=Pace)
 
 
 @dataclass(slots=True)

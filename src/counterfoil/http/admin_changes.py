@@ -5,13 +5,13 @@ from __future__ import annotations
 import binascii
 import sys
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from counterfoil.application import admin_changes, ids
 from counterfoil.application.administration import CannotApply

@@ -6,10 +6,10 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from typing import TypeAlias, TypeVar
 
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 

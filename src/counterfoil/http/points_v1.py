@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from counterfoil.application import identifiers, ids
 from counterfoil.application.requests import Stale

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
+from msgspec import Struct, field
 from starlette.routing import compile_path
 
 from counterfoil.application.access_tokens import AccessTokens
@@ -57,8 +57,7 @@ SINGLE_HEADERS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """One HTTP request, read completely."""
 
     method: str
@@ -85,8 +84,7 @@ class Call:
         return values[0] if values else None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What goes back. Correlation id, content type and length are added by the edge."""
 
     status: int
@@ -105,8 +103,7 @@ class Executions(Protocol):
         """Execute what this process has just claimed; returns when nothing is to be done at once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class Context(Struct, frozen=True, kw_only=True):
     """What the app factory builds once per process and every handler is given."""
 
     pool: Pool
@@ -149,8 +146,7 @@ class Context:
 Handler = Callable[[Context, Call], Awaitable[Answer]]
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(Struct, frozen=True):
     """A query, path or header parameter as the API's description shows it."""
 
     name: str
@@ -160,8 +156,7 @@ class Parameter:
     required: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True, kw_only=True):
     """One row of the table that routing and the API's description are both made from.
 
     A path parameter called `request_type` reaches the handler in upper case. `refusals` are those that the
@@ -187,8 +182,7 @@ class Endpoint:
         return f"{self.method} {self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """A path with the endpoints of its methods."""
 
     pattern: re.Pattern[str]

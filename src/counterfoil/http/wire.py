@@ -187,6 +187,11 @@ def _integer(text: str) -> int:
     return int(text)
 
 
+_decode = json.JSONDecoder(
+    object_pairs_hook=_no_twins, parse_constant=_no_constant, parse_float=_decimal, parse_int=_integer
+).decode
+
+
 def strict_json(body: bytes) -> Any:
     """The body as exact values (numbers as int or Decimal), or InvalidPayload.
 
@@ -194,13 +199,7 @@ def strict_json(body: bytes) -> Any:
     """
     try:
         text = body.decode("utf-8", "strict")
-        value = json.loads(
-            text,
-            object_pairs_hook=_no_twins,
-            parse_constant=_no_constant,
-            parse_float=_decimal,
-            parse_int=_integer,
-        )
+        value = _decode(text)
     except InvalidPayload:
         raise
     except UnicodeDecodeError as error:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from counterfoil.domain import intouch_answers
 from counterfoil.domain.intouch_answers import Outcome, number, redeem_body, summary_id, unauthorized_body
@@ -30,8 +32,7 @@ _MESSAGES: Final[Mapping[int, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """One call, read. `refuse_with`: a code to answer with instead of taking effect."""
 
     query: Mapping[str, str]
@@ -41,8 +42,7 @@ class Ask:
     refuse_with: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(Struct, frozen=True):
     """What to answer."""
 
     status: int
@@ -50,8 +50,7 @@ class Said:
     code: int = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """A path and method of the contract. `reference` finds what identifies the call."""
 
     kind: str

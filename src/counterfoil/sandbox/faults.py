@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 LATER_CODES: Final = frozenset({521, 886, 887, 889, 894, 896, 898})
 _SHAPED = re.compile(r"(cut|garbage|huge|drip|5[0-9]{2})(-before-effect|-after-effect)?", re.ASCII)
@@ -26,8 +28,7 @@ class UnknownFault(ValueError):
     """Words that name no fault."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """What goes wrong with one attempt. `kind`: none, cut, garbage, huge, drip, status, code, duplicate, refuse."""
 
     kind: str = "none"
@@ -83,8 +84,7 @@ def _add(fault: Fault, word: str) -> Fault:
     raise UnknownFault(f"{word[:60]!r} is no fault: docs/sandbox.md lists them")
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """A line of a scenario: for which calls, which faults; `chance`: not always, and any one of them."""
 
     faults: tuple[Fault, ...]
@@ -94,8 +94,7 @@ class Rule:
     chance: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
+class Scenario(Struct, frozen=True):
     """Rules in order: the first that fits and strikes decides. The same seed gives the same faults again."""
 
     rules: Sequence[Rule] = ()

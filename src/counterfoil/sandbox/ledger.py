@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from counterfoil.domain.payloads import points_text
 
@@ -16,8 +19,7 @@ _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 _FIRST_REDEMPTION: Final = 62**5  # so that every id has six characters
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(Struct, frozen=True):
     """One thing that happened once. Points in thousandths; `reference` is the caller's, "" where it sent none.
 
     `identifier` is the kind of identifier that `member` is, where that is known.

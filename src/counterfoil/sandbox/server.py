@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 from urllib.parse import parse_qsl, unquote
 
 import httptools
+from msgspec import Struct
 
 from counterfoil.sandbox.endpoints import DUPLICATE, ENDPOINTS, Ask, Endpoint, Said, denied, is_denied, login_of
 from counterfoil.sandbox.faults import NONE, Fault, Scenario, UnknownFault, fault_of, parse_faults, read_scenario
@@ -29,8 +30,7 @@ DRIP_SECONDS: Final = 0.2
 GARBAGE: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 29\r\n\r\n\x00\xfe{<html>not what you think\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """A request as it came."""
 
     method: str

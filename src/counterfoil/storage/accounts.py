@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import asyncpg
 import msgspec
+from msgspec import Struct
 
 from counterfoil.domain.points import MemberAccount
 from counterfoil.storage.database import Tx
@@ -20,8 +20,7 @@ _account = msgspec.json.Decoder(MemberAccount)
 _WAITED_SECONDS = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded(Generic[F]):
+class Loaded(Struct, Generic[F], frozen=True):
     """The files of a batch, in its order; `now` is the database's clock after the locks."""
 
     now: datetime

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -12,6 +11,7 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
+from msgspec import Struct
 
 from counterfoil.domain.admin_changes import SUSPENSION, AdminChange, DecidedChange, Propose, settings_after
 from counterfoil.domain.organisation_changes import Difference
@@ -39,8 +39,7 @@ class Summary(msgspec.Struct):
 _summary = msgspec.json.Decoder(Summary)
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """What a read found: the versions and the time to judge the reader by, and the change, if there is one."""
 
     organisation_version: int
@@ -48,8 +47,7 @@ class Stored:
     change: AdminChange | None
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(Struct, frozen=True):
     """One line of a list of changes."""
 
     request_id: UUID
@@ -61,8 +59,7 @@ class Listed:
     ended_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class ChangePage:
+class ChangePage(Struct, frozen=True):
     """A page of changes, and what to judge its reader by."""
 
     organisation_version: int

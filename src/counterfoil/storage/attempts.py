@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec import Struct
 
 from counterfoil.domain.evidence import AttemptRow, LookUpRow, Tried
 from counterfoil.domain.executions import Attempt, Execution
@@ -21,8 +21,7 @@ _SQL = statements.load("attempts.sql")
 _attempts = msgspec.json.Decoder(tuple[Attempt, ...])
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """A request that this process has taken; whoever takes it after has a higher fence."""
 
     request_id: UUID
@@ -30,8 +29,7 @@ class Claim:
     host_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Locked:
+class Locked(Struct, frozen=True):
     """The files of a batch by request; `now` is the database's clock after the locks."""
 
     now: datetime
@@ -40,8 +38,7 @@ class Locked:
     incidents: Mapping[UUID, UUID]
 
 
-@dataclass(frozen=True, slots=True)
-class Oldest:
+class Oldest(Struct, frozen=True):
     """Since when the oldest requests of an organisation wait for an external host, and its open incidents."""
 
     approved: datetime | None
@@ -136,6 +133,6 @@ async def list_attempts(tx: Tx, org_id: int, request_id: UUID) -> Tried | None:
     version, unit_id = rows[0]["organisation_version"], rows[0]["unit_id"]
     if unit_id is None:
         return Tried(version, None, [], [])
-    made = [AttemptRow(**{name: row[name] for name in AttemptRow.__slots__}) for row in rows if row["number"]]
+    made = [AttemptRow(**{name: row[name] for name in AttemptRow.__struct_fields__}) for row in rows if row["number"]]
     searched = await tx.fetch(_SQL["list_look_ups"], org_id, request_id)
     return Tried(version, unit_id, made, [LookUpRow(**dict(row)) for row in searched])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+
+from msgspec import Struct
 
 from counterfoil.domain.comments import AddComment, Comment, Commented
 from counterfoil.storage import statements
@@ -15,16 +16,14 @@ from counterfoil.storage.database import Tx
 _SQL = statements.load("comments.sql")
 
 
-@dataclass(frozen=True, slots=True)
-class CommentFile:
+class CommentFile(Struct, frozen=True):
     """What the database knows about one command: its request, and the comment if it was written before."""
 
     request: Commented | None
     written: Comment | None
 
 
-@dataclass(frozen=True, slots=True)
-class CommentPage:
+class CommentPage(Struct, frozen=True):
     """Some comments; `unit_id` is where the request was made, None where there is no such one."""
 
     organisation_version: int

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+from msgspec import Struct
 
 from counterfoil.domain.organisations import Delegation
 from counterfoil.storage import statements
@@ -16,8 +17,7 @@ from counterfoil.storage.database import Tx
 _SQL = statements.load("delegations.sql")
 
 
-@dataclass(frozen=True, slots=True)
-class DelegationFile:
+class DelegationFile(Struct, frozen=True):
     """What the database knows about one command, under lock; `earlier` counts its delegator's others."""
 
     delegation: Delegation | None
@@ -25,8 +25,7 @@ class DelegationFile:
     earlier: int
 
 
-@dataclass(frozen=True, slots=True)
-class DelegationPage:
+class DelegationPage(Struct, frozen=True):
     """Some delegations, and the time by which they are over or not."""
 
     organisation_version: int

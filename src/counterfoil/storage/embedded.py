@@ -32,6 +32,7 @@ from types import MappingProxyType
 from urllib.parse import quote
 
 import psutil
+from msgspec import Struct
 
 if sys.platform != "win32":
     import fcntl
@@ -81,8 +82,7 @@ class Embedded:
     users: FileIO = field(repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(Struct, frozen=True):
     data_dir: Path
     programs: Path
     account: "Account | None"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import fields
 
 from counterfoil.domain.organisations import Freeze
 from counterfoil.storage import statements
@@ -16,16 +18,14 @@ _SQL = statements.load("freezes.sql")
 _COLUMNS = tuple(each.name for each in fields(Freeze))
 
 
-@dataclass(frozen=True, slots=True)
-class FreezeFile:
+class FreezeFile(Struct, frozen=True):
     """What the database knows about one command, under lock."""
 
     freeze: Freeze | None
     already_written: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FreezePage:
+class FreezePage(Struct, frozen=True):
     """Some freezes."""
 
     organisation_version: int

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec import Struct
 
 from counterfoil.domain.evidence import IncidentRow
 from counterfoil.domain.incidents import Incident, SettleIncident, Voice
@@ -20,8 +20,7 @@ _SQL = statements.load("incidents.sql")
 _voices = msgspec.json.Decoder(tuple[Voice, ...])
 
 
-@dataclass(frozen=True, slots=True)
-class IncidentFile:
+class IncidentFile(Struct, frozen=True):
     """What the database knows about one command, read under the lock of the request."""
 
     incident: Incident | None

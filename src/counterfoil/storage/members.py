@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
+
+from msgspec import Struct
 
 from counterfoil.domain.points import MemberAccount
 from counterfoil.domain.redemptions import Redeem
@@ -16,8 +17,7 @@ from counterfoil.storage.database import Tx
 _SQL = statements.load("members.sql")
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
+class Balance(Struct, frozen=True):
     """A member's account as it is read, without a lock; None for an unknown member."""
 
     organisation_version: int
@@ -25,8 +25,7 @@ class Balance:
     account: MemberAccount | None
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """A member's status label and the request that set it; `member_id` None for an unknown member."""
 
     organisation_version: int
@@ -36,8 +35,7 @@ class Status:
     changed_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class RedemptionFile:
+class RedemptionFile(Struct, frozen=True):
     """What the database knows about one direct redemption, under lock.
 
     `counted` is the latest day and points of a calling system with a daily cap.

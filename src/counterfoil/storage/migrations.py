@@ -6,11 +6,11 @@ What ran is kept in `schema_migration`, with a checksum: a file that was release
 
 import hashlib
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -49,8 +49,7 @@ class SchemaBehind(MigrationError):
     """Migrations of this program have not run yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
+class Migration(Struct, frozen=True):
     version: int
     name: str
     sql: str

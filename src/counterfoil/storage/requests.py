@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec import Struct
 
 from counterfoil.domain.intouch_answers import Executed, Outcome
 from counterfoil.domain.points import FOREVER, Hold, MemberAccount
@@ -41,8 +41,7 @@ _EXECUTED = b'{"by":'  # how the outcome of an external host begins
 _executed = msgspec.json.Decoder(Executed)
 
 
-@dataclass(frozen=True, slots=True)
-class SubmissionFile:
+class SubmissionFile(Struct, frozen=True):
     """What the database knows about one create command, under lock."""
 
     account: MemberAccount | None
@@ -53,8 +52,7 @@ class SubmissionFile:
     earlier: Earlier | None
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionFile:
+class DecisionFile(Struct, frozen=True):
     """What the database knows about one decide command, under lock."""
 
     request: Request | None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
+
+from msgspec import Struct
 
 from counterfoil.storage import statements
 from counterfoil.storage.database import Tx
@@ -13,8 +14,7 @@ from counterfoil.storage.database import Tx
 _SQL = statements.load("restores.sql")
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """What the database is, and what it was when the service marked it."""
 
     system_identifier: str

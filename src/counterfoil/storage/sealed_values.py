@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+from msgspec import Struct
 
 from counterfoil.domain.callers import SECRET_ALGORITHM
 from counterfoil.storage import statements
@@ -19,16 +19,14 @@ _ADMINISTRATION = statements.load("administration.sql")
 PROPOSALS_PER_STATEMENT: Final = 20  # one may be as large as a body may be
 
 
-@dataclass(frozen=True, slots=True)
-class Headers:
+class Headers(Struct, frozen=True):
     """The sealed headers of a request, packed."""
 
     request_id: UUID
     sealed: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A sealed value of the organisation itself, in hex: `name` is a host's id or an issuer."""
 
     of_host: bool
@@ -36,8 +34,7 @@ class Entry:
     sealed: str
 
 
-@dataclass(frozen=True, slots=True)
-class Proposed:
+class Proposed(Struct, frozen=True):
     """A sealed value that an undecided proposal carries, in hex."""
 
     request_id: UUID

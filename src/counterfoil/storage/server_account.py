@@ -9,8 +9,9 @@ import pwd
 import shutil
 import stat
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 NAME = "counterfoil"
 
@@ -19,8 +20,7 @@ class NoAccount(Exception):
     """Root has no unprivileged account to run PostgreSQL with, or the account cannot get at the files."""
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     name: str
     uid: int
     gid: int

@@ -14,12 +14,14 @@ import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakSet
 
 import aiohttp
+import msgspec
 from aiohttp.connector import Connection
+from msgspec import Struct
 from yarl import URL
 
 from counterfoil.domain.answers import ANSWER_BYTES_MAX, plain_text
@@ -95,8 +97,7 @@ def _is_silent(conn: Connection) -> bool:
     return not unread.poll(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(Struct, frozen=True):
     """What one process sends with."""
 
     reusing: aiohttp.ClientSession
@@ -104,7 +105,7 @@ class Session:
     names: Names
     connect_seconds: float
     read_seconds: float
-    _contexts: dict[str | None, ssl.SSLContext] = field(default_factory=dict)
+    _contexts: dict[str | None, ssl.SSLContext] = msgspec.field(default_factory=dict)
 
     def context(self, ca_pem: str | None) -> ssl.SSLContext:
         """The certificates to trust, read once: the system's, or only those of the host entry."""
