@@ -79,3 +79,7 @@ def test_a_host_gets_the_revision_of_the_version_that_it_is_applied_at() -> None
     stamped = admin_changes.restamped(difference, 41)
     assert {change.after.revision for change in stamped.hosts if change.after} == {41}
     assert stamped.version == 41
+    change = difference.hosts[0]
+    assert change.after is not None
+    slower = Change("host", change.key, change.after, replace(change.after, concurrency=1))
+    assert admin_changes.restamped(replace(difference, hosts=(slower,)), 41).hosts == (slower,)

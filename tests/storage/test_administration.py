@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from counterfoil.application.administration import CannotApply, PasswordSources, apply_to
 from counterfoil.application.organisation_files import read
@@ -249,6 +250,20 @@ async def test_a_host_never_gets_an_earlier_revision_again(database_url: str, co
     await apply(database_url, SMALL + host)
     [again] = (await organisation_of(connection, 7)).hosts
     assert again.revision > first.revision
+
+
+async def test_how_a_host_is_called_is_no_other_host(database_url: str, connection: Any) -> None:
+    """Times and concurrency may change while requests wait for the host; anything else makes it another one."""
+    host = "hosts: [{{id: a, url: 'https://a.example.com', target: external, {}}}]\n"
+    await apply(database_url, SMALL + host.format("attemptSeconds: 20"))
+    [first] = (await organisation_of(connection, 7)).hosts
+    changed = await apply(database_url, SMALL + host.format("attemptSeconds: 5, overallSeconds: 60, concurrency: 2"))
+    assert [line[0] for line in lines_of(changed)] == ["~"] * 3
+    [slower] = (await organisation_of(connection, 7)).hosts
+    assert slower == replace(first, attempt_seconds=5.0, overall_seconds=60.0, concurrency=2)
+    await apply(database_url, SMALL + host.format("attemptSeconds: 5, absentAfterSeconds: 60"))
+    [another] = (await organisation_of(connection, 7)).hosts
+    assert another.revision > first.revision
 
 
 async def test_two_may_swap_names_addresses_and_identifiers(database_url: str, connection: Any) -> None:

@@ -316,12 +316,14 @@ def _opens_anew(before: Credential | None, after: Credential) -> bool:
 
 
 def restamped(difference: Difference, version: int) -> Difference:
-    """The difference at the version that it is applied at: a host's revision is that version."""
+    """The difference at the version that it is applied at: the revision of a host that becomes another one."""
     return replace(
         difference,
         version=version,
         hosts=tuple(
-            replace(change, after=replace(change.after, revision=version)) if change.after else change
+            replace(change, after=replace(change.after, revision=version))
+            if change.after and (change.before is None or change.before.revision != change.after.revision)
+            else change
             for change in difference.hosts
         ),
     )

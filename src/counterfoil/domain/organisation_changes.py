@@ -241,9 +241,20 @@ def _hosts(
     changes = [Change("host", key, host, None) for key, host in current.hosts.items() if key not in wanted]
     for key, host in wanted.items():
         known = current.hosts.get(key)
-        # What a request was approved for is an entry and its revision. The organisation's version as revision
-        # never comes back, not even when an entry is removed and added again.
-        revised = replace(host, revision=version)
-        if known is None or replace(known, revision=version) != revised:
+        revised = _revised(known, host, version)
+        if revised != known:
             changes.append(Change("host", key, known, revised))
     return tuple(changes)
+
+
+def _revised(known: Host | None, host: Host, version: int) -> Host:
+    """The entry with its revision, for which requests are approved: another one when anything but its pace changes.
+
+    The organisation's version as revision never comes back, not even when an entry is removed and added again.
+    """
+    if known is not None:
+        same = replace(host, revision=known.revision)
+        pace = {name: getattr(host, name) for name in ("attempt_seconds", "overall_seconds", "concurrency")}
+        if same == replace(known, **pace):
+            return same
+    return replace(host, revision=version)
