@@ -269,11 +269,14 @@ def status_command(
 
 
 def typed_command(
-    organisation: Organisation, kind: str, body: dict[str, Any], *, query: dict[str, str] | None = None, **changes: Any
+    organisation: Organisation, kind: str, body: Any, *, query: Any = None, headers: Any = None, **changes: Any
 ) -> Submit:
     """A create call of any type, read from its payload as the edge does."""
     wanted = TYPES[kind]
-    call = {"hostname": "x", "path": wanted.path, "method": wanted.methods[0], "queryParams": query or {}, "body": body}
+    call = {
+        "hostname": "x", "path": wanted.path, "method": wanted.methods[0], "pathParams": {}, "queryParams": query or {},
+        "body": body, "headers": headers or {},
+    }  # fmt: skip
     payload = msgspec.json.encode(call)
     asked = read_stored(kind, payload)
     digest = sha256(payload).digest()

@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 OK = "ok"
-FAULTS = ("cut_before", "cut_after", "500_before", "500_after", "503", "521", "garbage_after", "slow_after")
 
 
 @dataclass
@@ -41,8 +40,6 @@ class IntouchHost:
     rows: list[dict[str, Any]] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
     look_ups: str = "ok"
-    repeats: list[tuple[str, list[str]]] = field(default_factory=list)
-    met: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -77,14 +74,11 @@ class IntouchHost:
         if received.method == "GET":
             return self._look_up(received, writer)
         fault = self.choose(received)
-        self.met.append((json.loads(received.body)["root"]["redeem"].get("external_reference_number", ""), fault))
         if fault == "cut_before":
             return False
         if fault in BEFORE:
             status, body, *headers = BEFORE[fault]
             return _write(writer, status, body, *headers)
-        if fault == "slow_before":
-            await asyncio.sleep(self.slow_seconds)
         answer: object = self._redeem(json.loads(received.body)["root"]["redeem"])
         match fault:
             case "cut_after":
@@ -112,7 +106,6 @@ class IntouchHost:
         reference = item["external_reference_number"]
         points = int(item["points_redeemed"])
         if any(row["external_reference_number"] == reference for row in self.rows):
-            self.repeats.append((reference, [fault for each, fault in self.met if each == reference]))
             return _item(744, "Reference number already exists")
         if points > self.balance:
             return _item(818, "Current points are less than points requested for redemption")

@@ -1,4 +1,4 @@
-"""Random faults, and processes killed at random moments: one effect for each success, none for each failure.
+"""Random faults of the sandbox, processes killed at random moments: one effect for each success, none for a failure.
 
 `make chaos SEEDS=n` runs more. Each seed is an organisation of its own; the seed that failed is printed.
 """
@@ -12,32 +12,47 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
-import msgspec
+import httpx
 import psutil
 import pytest
 
 from counterfoil.application import keys
+from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.refusals import Busy, OurFault, Refusal
-from counterfoil.domain.requests import Request
+from counterfoil.domain.requests import Request, Submit
 from counterfoil.storage import embedded, migrations
 from tests import invariants
-from tests.builders import connect, decide_command, seed_organisation, submit_command
+from tests.builders import connect, decide_command, goodwill_command, seed_organisation, typed_command
 from tests.conftest import wait_for
 from tests.contract.serving import PROGRAM, environment_of, fetch
-from tests.executor.hosts import FAULTS, IntouchHost, Received, a_host
+from tests.executor.test_reconcile_sandbox import a_sandbox
 from tests.workers import Worker, a_worker
 
 SEEDS = int(os.environ.get("COUNTERFOIL_TEST_CHAOS_SEEDS", "20"))
 FIRST = int(os.environ.get("COUNTERFOIL_TEST_CHAOS_FIRST", "1"))
 REQUESTS = 100
 DUST_SECONDS = 60
+MOBILE = "9988776655"
+HEADERS = {"Authorization": "Basic aW5kLjE6eA=="}
+TRIGGER = {"ownerType": "Tests", "referenceId": "1"}
+KINDS = {
+    "POINTS-REDEMPTION": 5, "GOODWILL-POINTS": 1, "EARN-BADGE": 1, "ISSUE-BADGE": 1, "CUSTOMER-STATUS-CHANGE": 1,
+    "RETRO-TRANSACTION": 1,
+}  # fmt: skip
+FAULTS = (
+    "cut-before-effect, cut-after-effect, 500-before-effect, 502-after-effect, 503, 429, 521, garbage, huge, drip, "
+    "delay=0.6, delay-after-effect=0.6, refuse=0.2"
+)
+READ_FAULTS = "cut-before-effect, 503, garbage, drip"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240 + SEEDS * 60)]
 
 
@@ -137,36 +152,48 @@ def striking(machines: Machines, chance: random.Random) -> Iterator[None]:
         thread.join()
 
 
-PAYLOAD = {
-    "hostname": "https://crm-nightly-new.cc.capillarytech.com", "path": "/v1.1/points/redeem", "method": "POST",
-    "pathParams": {}, "queryParams": {"format": "json"}, "headers": {"content-type": "application/json"},
-}  # fmt: skip
+def command_of(organisation: Organisation, number: int, chance: random.Random) -> tuple[Submit, str]:
+    """A request of some type, and by what its effect is known; some are refused by the host."""
+    kind = chance.choices(tuple(KINDS), tuple(KINDS.values()))[0]
+    key, fails, query = f"S{organisation.org_id}-{number}", chance.random() < 0.1, {}
+    badge = {"requestId": key, "badgeMetaId": "658c50761c4c2b12732c3ec6", "triggeredBy": TRIGGER}
+    body: dict[str, Any]
+    match kind:
+        case "POINTS-REDEMPTION":
+            points = 2_000_000 if fails else 100  # more than the member has
+            item = {"points_redeemed": points, "customer": {"mobile": MOBILE}, "external_reference_number": key}
+            body = {"root": {"redeem": item}}
+        case "GOODWILL-POINTS":
+            return goodwill_command(organisation, reference=key, headers=HEADERS), key
+        case "EARN-BADGE":
+            body = badge | {"customerId": 1}
+        case "ISSUE-BADGE":
+            body = badge | {"customers": [1, 2]}
+        case "CUSTOMER-STATUS-CHANGE":
+            key = f"{'unknown' if fails else 'member'}-{key}"
+            query = {"source": "INSTORE", "identifierName": "externalId", "identifierValue": key}
+            body = {"reason": "testing", "label": "Suspended"}
+        case _:
+            key = str(organisation.org_id * 1000 + number)
+            body = {"oldType": "NOT_INTERESTED", "newType": "REGULAR", "transactionId": int(key), "customerId": 1}
+    return typed_command(organisation, kind, body, query=query, headers=HEADERS), key
 
 
-def payload_of(reference: str, points: int) -> bytes:
-    item = {
-        "points_redeemed": str(points),
-        "customer": {"mobile": "9988776655"},
-        "external_reference_number": reference,
-    }
-    return msgspec.json.encode(PAYLOAD | {"body": {"root": {"redeem": item}}})
-
-
-async def make_requests(worker: Worker, org_id: int, chance: random.Random) -> None:
+async def make_requests(worker: Worker, org_id: int, chance: random.Random) -> dict[UUID, str]:
     """Submit and approve; some of the deciding processes die right after their COMMIT."""
     organisation = await worker.organisation(org_id)
+    keys_of: dict[UUID, str] = {}
 
     async def make(number: int) -> None:
-        reference = f"S{org_id}-{number}"
-        points = 2_000_000 if chance.random() < 0.1 else 100  # more than the member has: refused
-        command = submit_command(organisation, reference=reference, payload=payload_of(reference, points))
+        command, key = command_of(organisation, number, chance)
+        keys_of[command.request_id] = key
         await patiently(worker.submit, command)
         lease: dict[str, Any] = {"lease_owner": "gone", "lease_seconds": 1.0} if chance.random() < 0.2 else {}
-        assert isinstance(
-            await patiently(worker.decide, decide_command(organisation, command.request_id, **lease)), Request
-        )
+        decision = decide_command(organisation, command.request_id, request_type=command.request_type, **lease)
+        assert isinstance(await patiently(worker.decide, decision), Request)
 
     await asyncio.gather(*(make(number) for number in range(REQUESTS)))
+    return keys_of
 
 
 async def patiently(verb: Any, command: Any) -> Any:
@@ -180,36 +207,45 @@ async def patiently(verb: Any, command: Any) -> Any:
     raise refused
 
 
-async def run_seed(machines: Machines, host: IntouchHost, seed: int) -> dict[str, int]:
+def ask(url: str, path: str, content: object = None) -> Any:
+    """What the sandbox tells, or is told; it may refuse connections just now."""
+    for _ in range(50):
+        try:
+            answer = httpx.request("GET" if content is None else "PUT", f"{url}/sandbox/{path}", json=content)
+        except httpx.TransportError:
+            time.sleep(0.1)
+        else:
+            assert answer.status_code == 200, answer.text
+            return answer.json()["data"]
+    raise AssertionError("the sandbox is gone")
+
+
+async def run_seed(machines: Machines, host: str, seed: int) -> dict[str, int]:
     """One organisation from the first request to the dust; what its requests came to."""
     chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
     org_id = 900_000 + seed
-    faults = random.Random(seed + 1)  # noqa: S311 - as above
-
-    def choose(_received: Received) -> str:
-        return "ok" if faults.random() < 0.5 else faults.choice((*FAULTS, "slow_before"))
-
-    host.choose = choose
+    rules = [{"method": "GET", "faults": READ_FAULTS, "chance": 0.1}, {"method": "P*", "faults": FAULTS, "chance": 0.5}]
+    await asyncio.to_thread(ask, host, "scenario", {"seed": seed, "rules": rules})
     connection = await connect(machines.database.url)
     await seed_organisation(connection, org_id)
     await connection.execute(
         "UPDATE host SET target = 'external', base_url = $1, plain_http = true, private = true, attempt_seconds = 0.4, "
-        "overall_seconds = 30, absent_after_seconds = 1.2, look_up = $2, concurrency = 32 WHERE org_id = $3",
-        host.url, seed % 5 != 0, org_id,
+        "overall_seconds = 20, absent_after_seconds = 1.2, look_up = $2, concurrency = 32 WHERE org_id = $3",
+        host, seed % 5 != 0, org_id,
     )  # fmt: skip
     await connection.close()
     with striking(machines, chance):
         async with a_worker(machines.database.url) as worker:
-            await make_requests(worker, org_id, chance)
+            keys_of = await make_requests(worker, org_id, chance)
             await asyncio.sleep(2)
-    return await asyncio.to_thread(check_dust, machines, host, org_id)
+    return await asyncio.to_thread(check_dust, machines, host, org_id, keys_of)
 
 
-def check_dust(machines: Machines, host: IntouchHost, org_id: int) -> dict[str, int]:
+def check_dust(machines: Machines, host: str, org_id: int, keys_of: Mapping[UUID, str]) -> dict[str, int]:
     give_up_at = time.monotonic() + DUST_SECONDS
     while stuck := fetch(
         machines.database.url,
-        "SELECT request_id, state, due_at, clock_timestamp() AS now FROM request "
+        "SELECT request_id, request_type, state, due_at, clock_timestamp() AS now FROM request "
         "WHERE org_id = $1 AND due_at IS NOT NULL", org_id,
     ):  # fmt: skip
         assert time.monotonic() < give_up_at, stuck
@@ -217,28 +253,38 @@ def check_dust(machines: Machines, host: IntouchHost, org_id: int) -> dict[str, 
         time.sleep(0.2)
     rows = fetch(
         machines.database.url,
-        "SELECT r.state, r.external_reference AS reference, i.kind, (SELECT count(*) FROM attempt a "
+        "SELECT r.request_id, r.request_type, r.state, i.kind, (SELECT count(*) FROM attempt a "
         "WHERE a.org_id = r.org_id AND a.request_id = r.request_id) AS attempts "
         "FROM request r LEFT JOIN incident i USING (org_id, request_id) WHERE r.org_id = $1", org_id,
     )  # fmt: skip
     assert len(rows) == REQUESTS
-    found: dict[str, int] = {}
+    done = Counter((each["kind"], each["reference"] or each["member"]) for each in ask(host, "effects"))
+    found: Counter[str] = Counter()
     for row in rows:
-        effects = host.effects[row["reference"]]
-        outcome = row["kind"] or row["state"]
-        found[outcome] = found.get(outcome, 0) + 1
+        effects = done[row["request_type"], keys_of[row["request_id"]]]
+        found[row["kind"] or row["state"]] += 1
         if row["kind"]:
             assert effects <= 1, row
             assert row["attempts"] >= 1, row
         else:
             assert effects == {"succeeded": 1, "failed": 0}[row["state"]], row
-    return found
+    return dict(found)
 
 
-async def test_chaos(machines: Machines) -> None:
-    with a_host() as host:
-        host.balance = 1_000_000
-        host.slow_seconds = 0.6
+def blind_repeats(host: str) -> int:
+    """Redemptions that were called again after their effect, although a look-up could have told."""
+    seen: set[str] = set()
+    count = 0
+    for call in ask(host, "calls"):
+        if call["path"] == "/v1.1/points/redeem":
+            count += call["reference"] in seen
+            if call["effects"]:
+                seen.add(call["reference"])
+    return count
+
+
+async def test_chaos(machines: Machines, tmp_path: Path) -> None:
+    with a_sandbox(tmp_path / "effects.jsonl") as host:
         for seed in range(FIRST, FIRST + SEEDS):
             started_at = time.monotonic()
             try:
@@ -247,10 +293,11 @@ async def test_chaos(machines: Machines) -> None:
                 print(f"chaos: seed {seed} failed; harm done: {machines.killed}")  # noqa: T201 - to be run again
                 raise
             print(f"chaos: seed {seed}: {found} in {time.monotonic() - started_at:.1f} s")  # noqa: T201 - the evidence
-        print(f"chaos: harm done: {machines.killed}; calls after the effect: {len(host.repeats)}")  # noqa: T201
+        repeats = await asyncio.to_thread(blind_repeats, host)
+        print(f"chaos: harm done: {machines.killed}; redeemed again after the effect: {repeats}")  # noqa: T201
         # Where the host itself stalled for longer than the quiet time, a look-up could not find what came later: the
-        # reference made that repeat harmless. Blind repeats would be a third of all requests.
-        assert len(host.repeats) * 500 <= REQUESTS * SEEDS, host.repeats
+        # reference made that repeat harmless. Blind repeats would be a third of all redemptions.
+        assert repeats * 500 <= REQUESTS * SEEDS
         connection = await connect(machines.database.url)
         await invariants.check(connection)
         await connection.close()
