@@ -151,6 +151,7 @@ def _item(code: int, message: str, **facts: Any) -> dict[str, Any]:
 BEFORE: dict[str, Any] = {
     "500_before": (500, {"oops": 1}),
     "503": (503, {}, "Retry-After: 0"),
+    "503 for an hour": (503, {}, "Retry-After: 3600"),
     "521": (200, _item(521, "Customer is locked")),
     "401": (401, {"response": {"status": {"success": "true", "code": "401", "message": "Unauthorized"}}}),
     "400": (400, {"response": {"status": {"success": "false", "code": 400, "message": "Bad"}}}),

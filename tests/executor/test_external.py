@@ -4,11 +4,12 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from tests.contract.shop import Shop, code_of
-from tests.executor.conftest import attempts_of, external, reference_of, settled
+from tests.contract.shop import Shop, code_of, data_of
+from tests.executor.conftest import a_service, a_shop, attempts_of, external, reference_of, settled
 from tests.executor.hosts import IntouchHost, a_host
 
 
@@ -51,6 +52,16 @@ MEETINGS: dict[str, tuple[tuple[str, ...], list[str], str, int]] = {
     "try later, then cut after the effect": (("521", "cut_after"), ["retry", "unknown"], "approved", 1),
     "cut before twice: people settle it": (("cut_before", "cut_before"), ["unknown", "unknown"], "AdminTask", 0),
 }
+
+
+def test_nobody_waits_for_a_try_that_comes_later(server: Any, host: IntouchHost) -> None:
+    """The checker hears at once that it is approved and not yet executed, not when all patience is over."""
+    with a_service(server, COUNTERFOIL_DECIDE_SECONDS_MAX=120) as serve, serve.client() as client:
+        shop = a_shop(serve, client, host, overallSeconds=900)
+        host.plan("503 for an hour")
+        created = shop.create()
+        assert data_of(shop.decide(created["requestId"]))["state"] == "AdminTask"
+        assert [each["outcome"] for each in attempts_of(shop, created["requestId"])] == ["retry"]
 
 
 @pytest.mark.parametrize("meeting", MEETINGS)
@@ -126,7 +137,7 @@ def test_a_host_entry_that_changed_after_the_approval_is_not_called(
         waiting = thread.submit(shop.approve, created["requestId"])
         while not host.redeemed:
             time.sleep(0.02)
-        shop.change(hosts=[external(host, concurrency=3)])
+        shop.change(hosts=[external(host, absentAfterSeconds=5)])
         waiting.result()
     sent = len(host.redeemed)
     data = settled(shop, created["requestId"])
