@@ -230,7 +230,7 @@ async def run_seed(machines: Machines, host: str, seed: int) -> dict[str, int]:
     await seed_organisation(connection, org_id)
     await connection.execute(
         "UPDATE host SET target = 'external', base_url = $1, plain_http = true, private = true, attempt_seconds = 0.4, "
-        "overall_seconds = 20, absent_after_seconds = 1.2, look_up = $2, concurrency = 32 WHERE org_id = $3",
+        "overall_seconds = 10, absent_after_seconds = 1.2, look_up = $2, concurrency = 32 WHERE org_id = $3",
         host, seed % 5 != 0, org_id,
     )  # fmt: skip
     await connection.close()
