@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -33,6 +33,7 @@ from counterfoil.domain.organisations import Host
 from counterfoil.domain.refusals import Busy, Refusal
 from counterfoil.domain.requests import Request
 from counterfoil.executor.breakers import Breaker
+from counterfoil.executor.slots import NONE_KNOWN, Slots
 from counterfoil.executor.turns import Turns
 from counterfoil.targets import intouch
 
@@ -111,8 +112,7 @@ class Executor:
         self._bounds = bounds
         self._observer = observer
         self._held: dict[tuple[int, UUID], Held] = {}
-        self._in_use: Counter[tuple[int, str]] = Counter()
-        self._freed = asyncio.Condition()
+        self._slots = Slots()
         self._ended = asyncio.Event()
         self._turns = Turns(bounds.calls_max)
         self._breakers: dict[tuple[int, str], Breaker] = defaultdict(lambda: Breaker(bounds.breaker_seconds))
@@ -226,7 +226,7 @@ class Executor:
 
     def _free(self, org_id: int, host: Host, *, is_poll: bool) -> int:
         """How many calls more to this host. Of what waits for one that does not answer a few are taken nevertheless."""
-        breaker, in_use = self._breakers[org_id, host.host_id], self._in_use[org_id, host.host_id]
+        breaker, in_use = self._breakers[org_id, host.host_id], self._slots.in_use((org_id, host.host_id))
         if breaker.is_open:  # to see whose time is over
             return min(host.concurrency, UNPROVEN_CLAIMS) if is_poll else 0
         return max(0, min(host.concurrency, host.concurrency if breaker.answers else UNPROVEN_CLAIMS) - in_use)
@@ -293,19 +293,10 @@ class Executor:
     @asynccontextmanager
     async def _slot(self, held: Held) -> AsyncIterator[None]:
         """One of the calls that may run at once to a host."""
-        key = held.org_id, held.host_id
         organisation = await self._organisations.current(held.org_id)
         host = organisation.host(held.host_id) if organisation else None
-        concurrency = host.concurrency if host else 1
-        async with self._freed:
-            await self._freed.wait_for(lambda: self._in_use[key] < concurrency)
-            self._in_use[key] += 1
-        try:
+        async with self._slots.taken((held.org_id, held.host_id), host.concurrency if host else NONE_KNOWN):
             yield
-        finally:
-            self._in_use[key] -= 1
-            async with self._freed:
-                self._freed.notify_all()
 
     async def _call(self, held: Held, work: Work, host: Host, step: Call) -> Answered:
         started_at = monotonic()
