@@ -253,17 +253,20 @@ async def test_a_host_never_gets_an_earlier_revision_again(database_url: str, co
 
 
 async def test_how_a_host_is_called_is_no_other_host(database_url: str, connection: Any) -> None:
-    """Times and concurrency may change while requests wait for the host; anything else makes it another one."""
+    """What only changes the pace may change while requests wait for the host; anything else makes it another one."""
     host = "hosts: [{{id: a, url: 'https://a.example.com', target: external, {}}}]\n"
     await apply(database_url, SMALL + host.format("attemptSeconds: 20"))
     [first] = (await organisation_of(connection, 7)).hosts
-    changed = await apply(database_url, SMALL + host.format("attemptSeconds: 5, overallSeconds: 60, concurrency: 2"))
+    changed = await apply(database_url, SMALL + host.format("attemptSeconds: 30, overallSeconds: 60, concurrency: 2"))
     assert [line[0] for line in lines_of(changed)] == ["~"] * 3
     [slower] = (await organisation_of(connection, 7)).hosts
-    assert slower == replace(first, attempt_seconds=5.0, overall_seconds=60.0, concurrency=2)
-    await apply(database_url, SMALL + host.format("attemptSeconds: 5, absentAfterSeconds: 60"))
+    assert slower == replace(first, attempt_seconds=30.0, overall_seconds=60.0, concurrency=2)
+    await apply(database_url, SMALL + host.format("attemptSeconds: 30, absentAfterSeconds: 60"))
     [another] = (await organisation_of(connection, 7)).hosts
     assert another.revision > first.revision
+    await apply(database_url, SMALL + host.format("attemptSeconds: 29, absentAfterSeconds: 60"))
+    [quicker] = (await organisation_of(connection, 7)).hosts
+    assert quicker.revision > another.revision, "a call that is out would be taken for ended too early"
 
 
 async def test_two_may_swap_names_addresses_and_identifiers(database_url: str, connection: Any) -> None:

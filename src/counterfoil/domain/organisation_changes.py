@@ -255,6 +255,7 @@ def _revised(known: Host | None, host: Host, version: int) -> Host:
     if known is not None:
         same = replace(host, revision=known.revision)
         pace = {name: getattr(host, name) for name in ("attempt_seconds", "overall_seconds", "concurrency")}
-        if same == replace(known, **pace):
+        # With less time for a call, one that is out already would be taken for ended while the host may still act.
+        if same == replace(known, **pace) and host.attempt_seconds >= known.attempt_seconds:
             return same
     return replace(host, revision=version)
