@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
 from counterfoil.application import reads
 from counterfoil.domain.refusals import Busy
 from counterfoil.domain.requests import FINAL, Request, State
-from counterfoil.http.authentication import read_clock
 from counterfoil.http.routing import Context
 
 _FIRST_SECONDS: Final = 0.05
@@ -22,7 +21,7 @@ async def executed(context: Context, org_id: int, request: Request) -> Request:
     """The request after its execution, or as it stands when that comes too late; meanwhile no connection is held."""
     if request.state is not State.APPROVED:
         return request
-    until = datetime.fromtimestamp(read_clock().now, UTC) + timedelta(seconds=context.decide_seconds_max)
+    decided_at = request.decided_at
     with suppress(TimeoutError):
         async with asyncio.timeout(context.decide_seconds_max):
             if context.executions is not None and request.lease_owner == context.executions.owner:
@@ -34,7 +33,9 @@ async def executed(context: Context, org_id: int, request: Request) -> Request:
                     request = found
                 if request.state in FINAL or request.due_at is None:  # an end, or an incident that people settle
                     break
-                if request.lease_until is None and request.due_at > until:  # nothing happens before
+                # Both times are the database's: nothing happens before the patience is over.
+                patience = timedelta(seconds=context.decide_seconds_max)
+                if request.lease_until is None and decided_at and request.due_at > decided_at + patience:
                     break
                 await asyncio.sleep(wait)
                 wait = min(wait * 1.5, _SECONDS_MAX)
