@@ -283,6 +283,9 @@ def test_a_scenario_is_the_same_for_the_same_seed() -> None:
         scenario = read_scenario({"seed": seed, "rules": [{"chance": 0.3, "faults": "521, cut-after-effect"}]})
         return [scenario.fault("POST", "/x", f"r{number}", 1).kind for number in range(500)]
 
+    scenario = read_scenario({"rules": [{"chance": 0.5, "faults": "521"}]})
+    without_reference = {scenario.fault("GET", "/x", "", 1, f"content {number}").kind for number in range(50)}
+    assert without_reference == {"none", "code"}
     assert strikes(1) == strikes(1) != strikes(2)
     assert 100 < sum(kind != "none" for kind in strikes(1)) < 200
     assert set(strikes(1)) == {"none", "code", "cut"}

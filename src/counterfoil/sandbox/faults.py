@@ -100,15 +100,15 @@ class Scenario(Struct, frozen=True):
     rules: Sequence[Rule] = ()
     seed: int = 0
 
-    def fault(self, method: str, path: str, reference: str, attempt: int) -> Fault:
-        """The fault of this attempt (1, 2, …) of a call."""
+    def fault(self, method: str, path: str, reference: str, attempt: int, known_by: str = "") -> Fault:
+        """The fault of this attempt (1, 2, …) of a call; `known_by` tells calls without a reference apart."""
         for number, rule in enumerate(self.rules):
             fits = zip((method, path, reference), (rule.method, rule.path, rule.reference), strict=True)
             if not all(fnmatchcase(value, pattern) for value, pattern in fits):
                 continue
             if rule.chance is None:
                 return fault_of(rule.faults, attempt)
-            key = f"{self.seed}\n{number}\n{method}\n{path}\n{reference}\n{attempt}"
+            key = f"{self.seed}\n{number}\n{method}\n{path}\n{reference or known_by}\n{attempt}"
             drawn = int.from_bytes(sha256(key.encode()).digest()[:8], "big")
             if drawn % 1_000_000 < rule.chance * 1_000_000:
                 return rule.faults[drawn // 1_000_000 % len(rule.faults)]

@@ -82,14 +82,15 @@ class Sandbox:
     def choose_fault(self, call: Call, reference: str) -> tuple[Fault, int]:
         """The fault of this attempt, and its number; the header counts before the scenario."""
         content = repr(sorted(call.query.items())).encode() + call.body
-        attempt_key = (call.method, call.path, reference or sha256(content).hexdigest())
+        known_by = reference or sha256(content).hexdigest()
+        attempt_key = (call.method, call.path, known_by)
         self.attempts[attempt_key] += 1
         attempt = self.attempts[attempt_key]
         # Reads carry the headers of the call that they look up: their faults have a header of their own.
         wanted = call.headers.get("x-sandbox-read-fault" if call.method == "GET" else "x-sandbox-fault")
         if wanted is not None:
             return fault_of(parse_faults(wanted), attempt), attempt
-        return self.scenario.fault(call.method, call.path, reference, attempt), attempt
+        return self.scenario.fault(call.method, call.path, reference, attempt, known_by), attempt
 
 
 class Connection(asyncio.Protocol):
