@@ -83,7 +83,7 @@ def _try_lock(run: Path) -> Any:
 
 def _end_abandoned_runs() -> None:
     """A run that was killed leaves its servers: the next one stops them."""
-    for run in (*MEMORY.glob(f"{RUN_PREFIX}*"), *Path(tempfile.gettempdir()).glob(f"{RUN_PREFIX}*")):
+    for run in {run for root in (MEMORY, Path(tempfile.gettempdir())) for run in root.glob(f"{RUN_PREFIX}*")}:
         # Another user's run is not ours to end, nor is a name that somebody else put there.
         lock = _try_lock(run) if run.lstat().st_uid == os.geteuid() else None
         if lock:

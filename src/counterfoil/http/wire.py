@@ -205,6 +205,8 @@ def strict_json(body: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise InvalidPayload(f"the body is not UTF-8: byte {error.start} cannot be read") from None
     except json.JSONDecodeError as error:
+        if error.doc.startswith("\ufeff"):
+            raise InvalidPayload("the body begins with a byte order mark: send the JSON without it") from None
         raise InvalidPayload(
             f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         ) from None
