@@ -295,6 +295,8 @@ def by_outcome(found: Outcomes) -> dict[str, int]:
 
 def check_progress(machines: Machines, found: Outcomes) -> None:
     """Incidents are for what nobody can know: most requests end by themselves, of each type, and by look-ups, too."""
+    if SEEDS < 10:  # few requests of a type may all meet the worst
+        return
     for kind in KINDS:
         made = sum(count for (each, _), count in found.items() if each == kind)
         assert found[kind, "succeeded"] * 4 >= made, (kind, found)
