@@ -28,7 +28,7 @@ SHOWN = {
 
 @contextmanager
 def a_service(status: int, body: object) -> Iterator[tuple[str, list[Any]]]:
-    """What answers every call with this, and remembers it."""
+    """What answers every call with this, or with what this makes of its path, and remembers it."""
     seen: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -37,7 +37,7 @@ def a_service(status: int, body: object) -> Iterator[tuple[str, list[Any]]]:
             seen.append((self.command, self.path, dict(self.headers), json.loads(sent) if sent else None))
             self.send_response(status)
             self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
+            self.wfile.write(json.dumps(body(self.path) if callable(body) else body).encode())
 
         do_POST = do_GET  # noqa: N815 - as the library calls it
 
@@ -81,6 +81,18 @@ def test_a_person_freezes(sign_in: Callable[[str], None], capsys: pytest.Capture
     assert headers["x-cap-ui-auth-token"] == TOKEN
     assert headers["x-cap-api-auth-org-id"] == "51250"
     assert headers["authorization"] == "Basic aW5kLjE6bWQ1"
+
+
+def test_every_page_is_listed(sign_in: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
+    def page(path: str) -> object:
+        is_last = path.endswith("&after=a%2Fb")
+        return {"data": [SHOWN | {"freezeId": "2" if is_last else "1"}], "page": {"next": None if is_last else "a/b"}}
+
+    with a_service(200, page) as (url, seen):
+        sign_in(url)
+        assert freeze.list_() == 0
+    assert [line[0] for line in capsys.readouterr().out.splitlines()] == ["1", "2"]
+    assert len(seen) == 2
 
 
 def test_what_the_service_says_is_told(sign_in: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,13 +83,19 @@ def list_(*, past: bool = False) -> int:
 
 
 def _tell(method: str, path: str, body: object = None) -> int:
-    try:
-        data = remote.signed_in().call(method, path, body)["data"]
-    except RemoteError as error:
-        return _fail(str(error))
-    for each in data if isinstance(data, list) else [data]:
-        print(_line(each))  # noqa: T201 - the command line's own output
-    return 0
+    onward = ""
+    while True:
+        try:
+            answer = remote.signed_in().call(method, path + onward, body)
+        except RemoteError as error:
+            return _fail(str(error))
+        data = answer["data"]
+        for each in data if isinstance(data, list) else [data]:
+            print(_line(each))  # noqa: T201 - the command line's own output
+        following = answer.get("page", {}).get("next")
+        if following is None:
+            return 0
+        onward = f"&after={quote(following, safe='')}"
 
 
 def _line(each: Mapping[str, Any]) -> str:
