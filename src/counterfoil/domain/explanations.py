@@ -193,7 +193,7 @@ def both_rights(organisation: Organisation, at: datetime) -> Iterator[BothRights
             continue
         held = {
             right: {g.unit_id for g in organisation.grants_of_person.get(person_id, ()) if g.access_right is right
-                    and (g.valid_from is None or g.valid_from <= at) and (g.valid_until is None or at < g.valid_until)}
+                    and g.is_valid(at)}
             for right in (Right.MAKE, Right.CHECK)
         }  # fmt: skip
         if not (held[Right.MAKE] and held[Right.CHECK]):

@@ -62,9 +62,7 @@ def readable_units(organisation: Organisation, actor: Actor, now: datetime) -> f
         return None
     found: set[int] = set()
     for grant, below in _held(organisation, actor.person_id):
-        if (grant.valid_from is None or grant.valid_from <= now) and (
-            grant.valid_until is None or now < grant.valid_until
-        ):
+        if grant.is_valid(now):
             if below is None:
                 return None
             found |= below
