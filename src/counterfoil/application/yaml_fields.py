@@ -190,8 +190,10 @@ class Fields:
     def points(self, name: str, *, required: bool = True, may_be_0: bool = False) -> int | None:
         """Points above 0 (or 0, where that may be) as thousandths."""
         text = self._scalar(name, required=required)
-        if text is None or (may_be_0 and text == "0"):
-            return None if text is None else 0
+        if text is None:
+            return None
+        if may_be_0 and text == "0":
+            return 0
         try:
             return points_from_wire(text, name)
         except Refusal as refusal:

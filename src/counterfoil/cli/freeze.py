@@ -83,19 +83,19 @@ def list_(*, past: bool = False) -> int:
 
 
 def _tell(method: str, path: str, body: object = None) -> int:
-    onward = ""
-    while True:
-        try:
-            answer = remote.signed_in().call(method, path + onward, body)
-        except RemoteError as error:
-            return _fail(str(error))
-        data = answer["data"]
-        for each in data if isinstance(data, list) else [data]:
-            print(_line(each))  # noqa: T201 - the command line's own output
-        following = answer.get("page", {}).get("next")
-        if following is None:
-            return 0
-        onward = f"&after={quote(following, safe='')}"
+    try:
+        session = remote.signed_in()
+        following: str | None = ""
+        while following is not None:
+            onward = f"&after={quote(following, safe='')}" if following else ""
+            answer = session.call(method, path + onward, body)
+            data = answer["data"]
+            for each in data if isinstance(data, list) else [data]:
+                print(_line(each))  # noqa: T201 - the command line's own output
+            following = answer.get("page", {}).get("next")
+    except RemoteError as error:
+        return _fail(str(error))
+    return 0
 
 
 def _line(each: Mapping[str, Any]) -> str:

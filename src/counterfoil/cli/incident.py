@@ -88,9 +88,8 @@ def settle(incident_id: str, settled_as: str, *, reason: str, evidence: str) -> 
         Where it can be seen: a statement, a ticket, a redemption id.
     """
     body = {"settledAs": settled_as.replace("-", "_"), "reason": reason, "evidence": evidence}
-    found: dict[str, Any] = remote.signed_in().call("POST", f"{INCIDENTS}/{quote(incident_id, safe='')}/settle", body)[
-        "data"
-    ]
+    path = f"{INCIDENTS}/{quote(incident_id, safe='')}/settle"
+    found: dict[str, Any] = remote.signed_in().call("POST", path, body)["data"]
     if found["settledAs"] is None:
         output.console().print(
             f"noted: {len(found['voices'])} of {found['voicesRequired']} people have said what became of it"

@@ -21,7 +21,8 @@ async def executed(context: Context, org_id: int, request: Request) -> Request:
     """The request after its execution, or as it stands when that comes too late; meanwhile no connection is held."""
     if request.state is not State.APPROVED:
         return request
-    decided_at = request.decided_at
+    # By the database's clock, as due_at is.
+    until = request.decided_at and request.decided_at + timedelta(seconds=context.decide_seconds_max)
     with suppress(TimeoutError):
         async with asyncio.timeout(context.decide_seconds_max):
             if context.executions is not None and request.lease_owner == context.executions.owner:
@@ -33,9 +34,7 @@ async def executed(context: Context, org_id: int, request: Request) -> Request:
                     request = found
                 if request.state in FINAL or request.due_at is None:  # an end, or an incident that people settle
                     break
-                # Both times are the database's: nothing happens before the patience is over.
-                patience = timedelta(seconds=context.decide_seconds_max)
-                if request.lease_until is None and decided_at and request.due_at > decided_at + patience:
+                if request.lease_until is None and until and request.due_at > until:  # nothing happens before
                     break
                 await asyncio.sleep(wait)
                 wait = min(wait * 1.5, _SECONDS_MAX)
