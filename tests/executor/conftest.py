@@ -1,6 +1,8 @@
 """A running service whose organisations execute on external hosts; waits are scaled down."""
 
+import re
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.contract.serving import Serve, broken_rules, fetch
+from tests.contract.serving import PROGRAM, Serve, broken_rules, environment_of, fetch
 from tests.contract.shop import Member, Shop
 from tests.executor.hosts import IntouchHost, Recorded, a_host
 
@@ -41,6 +43,23 @@ def a_service(server: Any, **variables: object) -> Iterator[Serve]:
     finally:
         fetch(server.url, f'DROP DATABASE "{name}" WITH (FORCE)')
         shutil.rmtree(folder)
+
+
+@contextmanager
+def a_sandbox(journal: Path, port: int = 0) -> Iterator[str]:
+    """`counterfoil sandbox` as its user starts it; its address."""
+    process = subprocess.Popen(
+        [*PROGRAM, "sandbox", "--port", str(port), "--journal", str(journal)],
+        env=environment_of(journal.parent, None), stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        found = re.search(r"http://[0-9.:]+", process.stdout.readline())
+        assert found
+        yield found.group()
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
 
 
 @pytest.fixture(scope="session")

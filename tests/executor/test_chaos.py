@@ -34,7 +34,7 @@ from tests import invariants
 from tests.builders import connect, decide_command, goodwill_command, seed_organisation, typed_command
 from tests.conftest import wait_for
 from tests.contract.serving import PROGRAM, environment_of, fetch
-from tests.executor.test_reconcile_sandbox import a_sandbox
+from tests.executor.conftest import a_sandbox
 from tests.workers import Worker, a_worker
 
 SEEDS = int(os.environ.get("COUNTERFOIL_TEST_CHAOS_SEEDS", "20"))

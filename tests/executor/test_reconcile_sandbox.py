@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -15,26 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.contract.serving import PROGRAM, Serve, command, environment_of
+from tests.contract.serving import Serve, command
 from tests.contract.shop import Shop, code_of
-from tests.executor.conftest import external
-
-
-@contextmanager
-def a_sandbox(journal: Path, port: int = 0) -> Iterator[str]:
-    """`counterfoil sandbox` as its user starts it; its address."""
-    process = subprocess.Popen(
-        [*PROGRAM, "sandbox", "--port", str(port), "--journal", str(journal)],
-        env=environment_of(journal.parent, None), stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        found = re.search(r"http://[0-9.:]+", process.stdout.readline())
-        assert found
-        yield found.group()
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
+from tests.executor.conftest import a_sandbox, external
 
 
 def reconcile(serve: Serve, shop: Shop, *arguments: str) -> CompletedProcess[str]:
