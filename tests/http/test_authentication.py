@@ -308,6 +308,23 @@ def test_a_till_that_starts_with_many_calls_is_no_guesser(verified: list[bytes],
     assert len(verified) == 1
 
 
+@pytest.mark.parametrize("what", ["login", "secret"])
+def test_nor_is_one_that_this_process_does_not_know_yet(verified: list[bytes], service: Service, what: str) -> None:
+    """Their right secret counts as wrong until the process has looked again: not as many guesses."""
+    login = "ind.1"
+    if what == "login":
+        assert read(service, Authorization=BASIC).status_code == 200
+        login = "ind.2"
+        service.administer("UPDATE credential SET epoch = epoch")
+        add_till(service)
+    else:
+        service.administer("UPDATE credential SET secret_hash = $1", "of another secret")
+        assert_not_verified(read(service, Authorization=BASIC))
+        service.administer("UPDATE credential SET secret_hash = $1", SECRET_HASH)
+    assert set(at_once(service, [basic(login, SECRET_MD5)] * 60)) == {200}
+    assert verified.count(SECRET_MD5.encode()) == 3 - (what == "secret")
+
+
 def test_another_login_each_time_is_slow_too(verified: list[bytes], start_service: Callable[..., Service]) -> None:
     service = start_service(trusted_proxies=("127.0.0.1",))
     here, there = {"X-Forwarded-For": "10.0.0.1"}, {"X-Forwarded-For": "10.0.0.2"}

@@ -198,12 +198,18 @@ class Callers:
         organisation = await self._organisations.current(org_id) if org_id is not None else None
         credential = identities.credential_of(organisation, login, kind)
         stored_hash = credential.secret_hash if credential else None
-        correct = await self._verify(login, secret, stored_hash, source, clock)
-        if not correct:
-            organisation = await self._look_again(login, organisation)
-            credential = identities.credential_of(organisation, login, kind)
-            if credential is not None and credential.secret_hash != stored_hash:
-                correct = await self._verify(login, secret, credential.secret_hash, source, clock)
+        known_wrong = self._passwords.remembered(secret, stored_hash, clock.ticks, login=login) is False
+        if known_wrong:
+            # The snapshot may be an old one: who sends a new secret many times at once has not guessed many times.
+            self._throttle.admit(login, source, clock.ticks)
+        elif await self._verify(login, secret, stored_hash, source, clock):
+            return (organisation, credential) if organisation and credential else None
+        organisation = await self._look_again(login, organisation)
+        credential = identities.credential_of(organisation, login, kind)
+        new_hash = credential.secret_hash if credential else None
+        if not known_wrong and new_hash in (None, stored_hash):
+            return None
+        correct = await self._verify(login, secret, new_hash, source, clock)
         return (organisation, credential) if correct and organisation and credential else None
 
     async def issue_access_token(self, key: str, secret: str, source: str, clock: Clock) -> tuple[str, int]:

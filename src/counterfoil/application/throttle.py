@@ -78,8 +78,8 @@ class Throttle:
         self._logins = _Counts[tuple[str, str]](FREE_FAILURES, entries_max, float("inf"))
         self._sources = _Counts[str](SOURCE_FREE_FAILURES, entries_max, SOURCE_FORGIVES_SECONDS)
 
-    def check(self, login: str, source: str, now: float) -> None:
-        """Count an attempt; raises Throttled while this login from this source, or the source, has to wait."""
+    def admit(self, login: str, source: str, now: float) -> None:
+        """Raises Throttled while this login from this source, or the source, has to wait."""
         for seconds, what in (
             (self._logins.wait_seconds((login, source), now), "with this login from your address"),
             (self._sources.wait_seconds(source, now), "from your address"),
@@ -89,6 +89,10 @@ class Throttle:
                     f"too many failed attempts {what}: wait {seconds} s",
                     retry_after_seconds=seconds,
                 )
+
+    def check(self, login: str, source: str, now: float) -> None:
+        """Admit and count an attempt."""
+        self.admit(login, source, now)
         self._logins.add((login, source), now)
         self._sources.add(source, now)
 
