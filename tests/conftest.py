@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from counterfoil.storage import embedded, migrations
 
@@ -30,6 +31,10 @@ RUN = pytest.StashKey[Path]()
 RUN_LOCK = pytest.StashKey[Any]()
 POSTGRES15 = os.environ.get("COUNTERFOIL_TEST_POSTGRES15")
 VERSIONS = {"pg18": embedded.shipped_programs()} | ({"pg15": Path(POSTGRES15)} if POSTGRES15 else {})
+
+# A slow machine is no counterexample.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 # What a crash test needs, a throw-away server does not: tests of crashes start a server of their own.
 UNSAFE_BUT_FAST = {

@@ -98,13 +98,18 @@ class Worker:
     async def sweep(self) -> None:
         """Write down what has expired."""
         await endings.sweep(
-            self.pool, self.organisations, batch_max=7, lock_timeout_ms=2000, fault=self.seen.faults.append
-        )
+            self.pool, self.organisations, batch_max=7, lock_timeout_ms=PATIENT.lock_timeout_ms,
+            fault=self.seen.faults.append,
+        )  # fmt: skip
 
     async def organisation(self, org_id: int = 51250) -> Organisation:
         found = await self.organisations.current(org_id)
         assert found is not None
         return found
+
+
+# A machine that stands still for two seconds while somebody holds a row makes nobody Busy.
+PATIENT = Limits(lock_timeout_ms=20_000)
 
 
 @asynccontextmanager
@@ -119,7 +124,7 @@ async def a_worker(url: str, *, pool_size: int = 4, limits: Limits | None = None
             assert found is not None
             return await run(tx, found, commands)
 
-        return GroupCommit(verb, pool, in_organisation, limits or Limits(), seen)
+        return GroupCommit(verb, pool, in_organisation, limits or PATIENT, seen)
 
     worker = Worker(
         pool,

@@ -20,6 +20,7 @@ from counterfoil.domain.intouch_answers import Outcome
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.refusals import Busy, OurFault, SelfApproval
 from counterfoil.domain.requests import Request, State
+from counterfoil.storage import accounts
 from tests import invariants
 from tests.builders import (
     MAKER,
@@ -104,38 +105,37 @@ async def round_trips(house: House, proxy: Proxy, commands: list[Any], verb: str
 
 
 async def measured(house: House, proxy: Proxy, size: int) -> dict[str, int]:
-    """The round trips of each verb for a batch of this size, the fewest of three tries.
-
-    A read that waited for a lock is done once more; on a slow machine that happens without a lock, too.
-    """
-    least: dict[str, int] = {}
-    for _ in range(3):
-        reference = f"{ids.uuid7()}"
-        submissions = [
-            submit_command(
-                house.organisation,
-                points=1_000,
-                mobile=MOBILES[index % 8],
-                reference=f"{reference}-{index}",
-                idempotency_key=f"{reference}-{index}",
-            )
-            for index in range(size)
-        ]
-        decisions = [decide_command(house.organisation, each.request_id) for each in submissions]
-        direct = [redeem_command(house.organisation, points=1_000, mobile=MOBILES[index % 8]) for index in range(size)]
-        for verb, commands in (("submit", submissions), ("decide", decisions), ("redeem", direct)):
-            trips = await round_trips(house, proxy, commands, verb)
-            least[verb] = min(trips, least.get(verb, trips))
-    return least
+    """The round trips of each verb for a batch of this size."""
+    reference = f"{ids.uuid7()}"
+    submissions = [
+        submit_command(
+            house.organisation,
+            points=1_000,
+            mobile=MOBILES[index % 8],
+            reference=f"{reference}-{index}",
+            idempotency_key=f"{reference}-{index}",
+        )
+        for index in range(size)
+    ]
+    decisions = [decide_command(house.organisation, each.request_id) for each in submissions]
+    direct = [redeem_command(house.organisation, points=1_000, mobile=MOBILES[index % 8]) for index in range(size)]
+    return {
+        verb: await round_trips(house, proxy, commands, verb)
+        for verb, commands in (("submit", submissions), ("decide", decisions), ("redeem", direct))
+    }
 
 
-async def test_a_batch_makes_as_many_round_trips_as_a_single_command(database_url: str) -> None:
+async def test_a_batch_makes_as_many_round_trips_as_a_single_command(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A read that took long is done once more, as if it had waited for a lock: not on a slow machine.
+    monkeypatch.setattr(accounts, "_WAITED_SECONDS", 60)
     async with (
         a_proxy(database_url) as proxy,
         a_house(database_url, through=proxy.url, batch_max=128, in_flight_max=1) as house,
     ):
-        await measured(house, proxy, 1)  # statements are prepared once for each connection
-        await measured(house, proxy, 1)
+        for _ in range(3):
+            await measured(house, proxy, 1)  # statements are prepared once for each connection
         alone, ten, hundred = [await measured(house, proxy, size) for size in (1, 10, 100)]
         # BEGIN with its settings, the keys, the locking read, the write, COMMIT.
         assert alone == {"submit": 5, "decide": 4, "redeem": 4}
@@ -240,7 +240,7 @@ async def test_a_batch_has_a_largest_size(database_url: str) -> None:
 
 
 async def test_who_waits_on_a_hot_row_is_busy_alone(database_url: str) -> None:
-    async with a_house(database_url, lock_timeout_ms=400) as house:
+    async with a_house(database_url, lock_timeout_ms=2000) as house:
         commands = [submit_command(house.organisation, mobile=mobile, idempotency_key=mobile) for mobile in MOBILES]
         other = await connect(database_url)
         try:
@@ -254,13 +254,13 @@ async def test_who_waits_on_a_hot_row_is_busy_alone(database_url: str) -> None:
         assert isinstance(outcomes[0], Busy)
         assert all(isinstance(each, Request) for each in outcomes[1:]), outcomes
         # One whole timeout to see that something waits; to find out what takes less for each halving.
-        assert waited < 1.3
+        assert waited < 7  # of eight such timeouts
         assert await house.count("idempotency_key") == 7
         assert isinstance(await house.worker.submit(commands[0]), Request)
 
 
 async def test_a_hot_request_hinders_no_other_decision(database_url: str) -> None:
-    async with a_house(database_url, lock_timeout_ms=400) as house:
+    async with a_house(database_url, lock_timeout_ms=2000) as house:
         made = [await house.worker.submit(submit_command(house.organisation, mobile=each)) for each in MOBILES]
         voices = [decide_command(house.organisation, each.request_id) for each in made if isinstance(each, Request)]
         other = await connect(database_url)
@@ -344,8 +344,11 @@ async def test_a_backend_that_is_terminated_while_it_waits_is_replaced(house: Ho
         async with other.transaction():
             await other.execute("SELECT 1 FROM member WHERE member_id = $1 FOR UPDATE", HOT)
             task = asyncio.create_task(house.worker.submit(submit_command(house.organisation, mobile=MOBILES[0])))
-            waiting = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            while not await house.connection.fetch(waiting):  # noqa: ASYNC110 - the event is in the database
+            terminate = """
+                SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE wait_event_type = 'Lock' AND datname = current_database()
+            """
+            while not await house.connection.fetch(terminate):  # noqa: ASYNC110 - the event is in the database
                 await asyncio.sleep(0.01)
         outcome = await task
     finally:

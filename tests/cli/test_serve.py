@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,8 +22,9 @@ import pytest
 from counterfoil.application.keys import create_keys
 
 START_SECONDS = 30
-PARTIAL = (
-    b"POST /counterfoil/v1/ui-token HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{"
+HEAD = (
+    b"POST /counterfoil/v1/ui-token HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n"
+    b"expect: 100-continue\r\n\r\n"
 )
 
 
@@ -68,6 +70,26 @@ class Served:
         until(lambda: not [each for each in self.seen if each.is_running() and each.status() != "zombie"])
         with socket.create_server(("127.0.0.1", self.port)):
             pass
+
+
+@contextmanager
+def half_a_request(served: Served) -> Iterator[socket.socket]:
+    """A connection on which a worker waits for the last byte of a body."""
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+        connection.sendall(HEAD)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(b"{")
+        yield connection
+
+
+def is_refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:  # the one that took it went away
+        pass
+    return False
 
 
 def until(condition: Callable[[], bool], seconds: float = 20) -> None:
@@ -126,47 +148,39 @@ def serve_on_database(serve: Callable[..., Served], database_url: str, data_dir:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_and_leaves_nothing_behind(serve_on_database: Callable[..., Served], number: int) -> None:
     served = serve_on_database()
-    assert served.is_ready()
+    until(served.is_ready)
     served.process.send_signal(number)
-    assert served.process.wait(15) == 0
+    assert served.process.wait(30) == 0
     served.assert_nothing_is_left()
     assert "Traceback" not in served.errors.read_text()
 
 
 def test_what_is_in_flight_is_answered_first(serve_on_database: Callable[..., Served]) -> None:
-    served = serve_on_database()
-    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
-        connection.sendall(PARTIAL)
-        time.sleep(0.3)
+    served = serve_on_database(COUNTERFOIL_DRAIN_SECONDS="60")
+    with half_a_request(served) as connection:
         served.process.terminate()
-        time.sleep(0.5)
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", served.port), timeout=1)
+        until(lambda: is_refused(served.port))
         connection.sendall(b"}")
         assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
-    assert served.process.wait(15) == 0
+    assert served.process.wait(30) == 0
 
 
 def test_who_never_finishes_is_not_waited_for(serve_on_database: Callable[..., Served]) -> None:
     served = serve_on_database(COUNTERFOIL_DRAIN_SECONDS="1")
-    with socket.create_connection(("127.0.0.1", served.port)) as connection:
-        connection.sendall(PARTIAL)
-        time.sleep(0.3)
+    with half_a_request(served):
         served.process.terminate()
-        assert served.process.wait(8) == 0
+        assert served.process.wait(30) == 0
     served.assert_nothing_is_left()
 
 
 def test_a_second_interrupt_stops_at_once(serve_on_database: Callable[..., Served]) -> None:
     served = serve_on_database(COUNTERFOIL_DRAIN_SECONDS="600")
-    with socket.create_connection(("127.0.0.1", served.port)) as connection:
-        connection.sendall(PARTIAL)
-        time.sleep(0.3)
+    with half_a_request(served):
         served.process.send_signal(signal.SIGINT)
         with pytest.raises(subprocess.TimeoutExpired):
             served.process.wait(1)
         served.process.send_signal(signal.SIGINT)
-        assert served.process.wait(5) == 0
+        assert served.process.wait(30) == 0
     served.assert_nothing_is_left()
 
 
@@ -195,14 +209,14 @@ def test_everything_ends_when_the_supervisor_is_killed(serve: Callable[..., Serv
 @pytest.mark.slow
 def test_a_killed_database_is_started_again(serve: Callable[..., Served]) -> None:
     served = serve()
-    assert served.is_ready()
+    until(served.is_ready)
     dead = served.postgres
     dead.kill()
     until(lambda: bool(served.logged("the embedded database died: starting it again")))
     until(served.is_ready)
     assert served.postgres.pid != dead.pid
     served.process.terminate()
-    assert served.process.wait(20) == 0
+    assert served.process.wait(30) == 0
     served.assert_nothing_is_left()
 
 

@@ -7,7 +7,7 @@ import base64
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -302,6 +302,14 @@ class Shop:
         """Redeem directly at the points API."""
         headers = {"Authorization": authorization or self.box}
         return self.http.post(REDEEM, json={"root": {"redeem": item}}, headers=headers)
+
+
+def guesses(guess: Callable[[str], httpx.Response]) -> list[httpx.Response]:
+    """The answers to wrong secrets up to the first that says to wait: on a slow machine the first delays just pass."""
+    answers = [guess("guess 0")]
+    while answers[-1].status_code == 401 and len(answers) < 15:
+        answers.append(guess(f"guess {len(answers)}"))
+    return answers
 
 
 def encoded(body: object) -> bytes:

@@ -85,7 +85,7 @@ def external(host: IntouchHost, **changes: Any) -> dict[str, Any]:
     """The entry of the host table that leads the contract's host name to the test's own host."""
     return {
         "id": "crm", "url": "https://crm-nightly-new.cc.capillarytech.com", "target": "external", "baseUrl": host.url,
-        "plainHttp": True, "private": True, "attemptSeconds": 2, "overallSeconds": 20, "absentAfterSeconds": 0.3,
+        "plainHttp": True, "private": True, "attemptSeconds": 10, "overallSeconds": 20, "absentAfterSeconds": 0.3,
     } | changes  # fmt: skip
 
 

@@ -40,7 +40,7 @@ from tests.workers import Worker, a_worker
 SEEDS = int(os.environ.get("COUNTERFOIL_TEST_CHAOS_SEEDS", "20"))
 FIRST = int(os.environ.get("COUNTERFOIL_TEST_CHAOS_FIRST", "1"))
 REQUESTS = 100
-DUST_SECONDS = 60
+DUST_SECONDS = 120
 MOBILE = "9988776655"
 HEADERS = {"Authorization": "Basic aW5kLjE6eA=="}
 TRIGGER = {"ownerType": "Tests", "referenceId": "1"}
@@ -50,7 +50,7 @@ KINDS = {
 }  # fmt: skip
 FAULTS = (
     "cut-before-effect, cut-after-effect, 500-before-effect, 502-after-effect, 503, 429, 521, garbage, huge, drip, "
-    "delay=0.6, delay-after-effect=0.6, refuse=0.2"
+    "delay=1.2, delay-after-effect=1.2, refuse=0.2"
 )
 READ_FAULTS = "cut-before-effect, 503, garbage, drip"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240 + SEEDS * 60)]
@@ -232,8 +232,8 @@ async def run_seed(machines: Machines, host: str, seed: int) -> Outcomes:
     connection = await connect(machines.database.url)
     await seed_organisation(connection, org_id)
     await connection.execute(
-        "UPDATE host SET target = 'external', base_url = $1, plain_http = true, private = true, attempt_seconds = 0.4, "
-        "overall_seconds = 10, absent_after_seconds = 1.2, look_up = $2, concurrency = 32 WHERE org_id = $3",
+        "UPDATE host SET target = 'external', base_url = $1, plain_http = true, private = true, attempt_seconds = 0.8, "
+        "overall_seconds = 10, absent_after_seconds = 2, look_up = $2, concurrency = 32 WHERE org_id = $3",
         host, seed % 5 != 0, org_id,
     )  # fmt: skip
     await connection.close()
@@ -321,7 +321,7 @@ async def test_chaos(machines: Machines, tmp_path: Path) -> None:
         print(f"chaos: harm done: {machines.killed}; redeemed again after the effect: {repeats}")  # noqa: T201
         # Where the host itself stalled for longer than the quiet time, a look-up could not find what came later: the
         # reference made that repeat harmless. Blind repeats would be a third of all redemptions.
-        assert repeats * 500 <= REQUESTS * SEEDS
+        assert repeats * 100 <= REQUESTS * SEEDS
         check_progress(machines, every)
         connection = await connect(machines.database.url)
         await invariants.check(connection)

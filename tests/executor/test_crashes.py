@@ -90,7 +90,7 @@ def test_frozen_past_its_lease_then_thawed(idle: Serve) -> None:
     """Its late answer is fenced off and kept as evidence."""
     with ExitStack() as stack:
         host = stack.enter_context(a_host())
-        host.slow_seconds = 0.5
+        host.slow_seconds = 3
         host.plan("slow_after")
         shop = a_shop(idle, stack.enter_context(idle.client()), host, attemptSeconds=120)
         frozen = stack.enter_context(an_executor(idle))

@@ -67,8 +67,8 @@ def test_nobody_waits_for_a_try_that_comes_later(server: Any, host: IntouchHost)
 @pytest.mark.parametrize("meeting", MEETINGS)
 def test_each_fault(meeting: str, make_shop: Callable[..., Shop], host: IntouchHost) -> None:
     faults, outcomes, state, effects = MEETINGS[meeting]
-    shop = make_shop(attemptSeconds=0.7)
-    host.slow_seconds = 1.2
+    shop = make_shop(attemptSeconds=2 if "slow_after" in faults else 10)
+    host.slow_seconds = 4
     host.plan(*faults)
     created = shop.create()
     answered = shop.approve(created["requestId"])
@@ -131,7 +131,7 @@ def test_a_host_entry_that_changed_after_the_approval_is_not_called(
     make_shop: Callable[..., Shop], host: IntouchHost
 ) -> None:
     shop = make_shop()
-    host.plan("503", "503", "503", "503", "503", "503")
+    host.plan(*["503"] * 100)
     created = shop.create()
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(shop.approve, created["requestId"])

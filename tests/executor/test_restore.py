@@ -17,7 +17,7 @@ from tests.contract.shop import Member, Shop
 from tests.executor.conftest import FAST, external, settled
 from tests.executor.hosts import IntouchHost, Received, a_host
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(params=list(VERSIONS))

@@ -205,7 +205,7 @@ FAULTS: list[tuple[str, Verdict, int | None, int]] = [
 async def test_a_fault_is_what_was_ordered(
     sandbox: Sandbox, session: Session, fault: str, told: Verdict, code: int | None, effects: int
 ) -> None:
-    call = make_call(sandbox.port, fault=fault, deadline=1.0 if fault in ("drip", "delay-after-effect=9") else 20.0)
+    call = make_call(sandbox.port, fault=fault, deadline=2.0 if fault in ("drip", "delay-after-effect=9") else 20.0)
     assert verdict("POINTS-REDEMPTION", await send(session, call)) == (told, code)
     assert len(sandbox.ledger.effects) == effects
     assert sandbox.calls[-1]["effects"] == effects
@@ -223,7 +223,7 @@ async def test_faults_count_the_attempts_of_a_call(sandbox: Sandbox, session: Se
 
 
 async def test_while_it_refuses_no_connection_is_made(sandbox: Sandbox, session: Session) -> None:
-    await send(session, make_call(sandbox.port, fault="refuse=1.5"))
+    await send(session, make_call(sandbox.port, fault="refuse=3"))
     answered = await send(session, make_call(sandbox.port))
     assert isinstance(answered, Failure)
     assert (answered.sent, answered.kind) == (False, "connect")
@@ -236,7 +236,7 @@ async def test_while_it_refuses_no_connection_is_made(sandbox: Sandbox, session:
 
 async def test_an_effect_comes_even_if_nobody_waits_for_it(sandbox: Sandbox, session: Session) -> None:
     """The worst of all: absent when it is looked up, there a moment later."""
-    call = make_call(sandbox.port, fault="delay=2.5", deadline=1.0)
+    call = make_call(sandbox.port, fault="delay=5", deadline=2.0)
     assert verdict("POINTS-REDEMPTION", await send(session, call))[0] is Verdict.UNKNOWN
     assert isinstance(await look_up(session, call), Absent)
     for _ in range(100):

@@ -203,7 +203,7 @@ LOST: list[tuple[str, Answering, str]] = [
 @pytest.mark.parametrize(("served", "kind"), [row[1:] for row in LOST], ids=[row[0] for row in LOST])
 async def test_after_sending_nobody_knows(session: Session, served: Answering, kind: str) -> None:
     async with serving(served) as peer:
-        answered = await send(session, make_call(peer.port, deadline=1.0 if served is hold else 20.0))
+        answered = await send(session, make_call(peer.port, deadline=2.0 if served is hold else 20.0))
     assert isinstance(answered, Failure), answered
     assert (answered.sent, len(peer.requests)) == (True, 1)
     assert "skip_validation" not in answered.message  # no query: it may tell who the member is

@@ -24,10 +24,10 @@ KEPT_SECONDS = 1.0
 T = TypeVar("T")
 
 
-async def why_not_ready(pool: Pool) -> str | None:
-    """Why no request should be sent here now; None when the service can work."""
+async def why_not_ready(pool: Pool, seconds: float = PROBE_SECONDS) -> str | None:
+    """Why no request should be sent here now; None when the service can work. The database has `seconds` to answer."""
     try:
-        async with asyncio.timeout(PROBE_SECONDS), acquire(pool, PROBE_SECONDS) as connection:
+        async with asyncio.timeout(seconds), acquire(pool, seconds) as connection:
             pending = await migrations.pending(connection)
     except (Busy, TimeoutError):
         return "the database does not answer"
@@ -46,7 +46,7 @@ async def why_not_usable(url: str) -> str | None:
     except Exception as error:  # noqa: BLE001 - wrong password, no such database, no route: all are the operator's
         return f"cannot connect to the database of DATABASE_URL: {error}"
     try:
-        return await why_not_ready(pool)
+        return await why_not_ready(pool, CONNECT_SECONDS)
     finally:
         await pool.close()
 

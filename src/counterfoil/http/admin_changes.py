@@ -212,7 +212,7 @@ async def list_page(context: Context, call: Call) -> Answer:
     state = call.query_value("state")
     if state is not None and state not in _STATES:
         raise InvalidPayload(f"state must be one of {', '.join(_STATES)}", "state")
-    limit = _limit(call)
+    limit = call.query_number("limit", LIMIT_MAX, 1) or _LIMIT_DEFAULT
     after = _cursor(call.query_value("cursor"))
 
     async def attempt(organisation: Organisation, actor: Actor) -> Answer | Stale:
@@ -275,13 +275,6 @@ def _change_id(call: Call) -> UUID:
     if found is None:
         raise RequestNotFound("no change of this organisation has that id", "changeId")
     return found
-
-
-def _limit(call: Call) -> int:
-    text = call.query_value("limit") or str(_LIMIT_DEFAULT)
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= LIMIT_MAX):
-        raise InvalidPayload(f"limit must be a whole number from 1 to {LIMIT_MAX}", "limit")
-    return int(text)
 
 
 def _cursor(text: str | None) -> tuple[datetime, UUID] | None:

@@ -21,7 +21,7 @@ from counterfoil.domain.searches import Search
 from counterfoil.http import wire
 from counterfoil.http.freshness import answer_fresh
 from counterfoil.http.listed import IDENTIFIER_NAMES, Paging, RowList, row_of
-from counterfoil.http.request_reads import bounds_of, day_in, number_in
+from counterfoil.http.request_reads import bounds_of, day_in
 from counterfoil.http.routing import Answer, Call, Context
 
 LIMIT_DEFAULT: Final = 25
@@ -41,7 +41,7 @@ async def list_inbox(context: Context, call: Call) -> Answer:
         _only(call, PAGE_PARAMETERS)
         if not actor.has_user:
             raise NotPermitted("an inbox is a person's: send the checker's user token in X-CAP-UI-AUTH-TOKEN")
-        limit = number_in(call, "limit", LIMIT_MAX, 1) or LIMIT_DEFAULT
+        limit = call.query_number("limit", LIMIT_MAX, 1) or LIMIT_DEFAULT
         of_what = f"inbox {organisation.org_id} {actor.person_id}"
         cursor = call.query_value("cursor")
         page = await inbox.list_inbox(
@@ -58,7 +58,7 @@ async def search(context: Context, call: Call) -> Answer:
 
     async def attempt(organisation: Organisation, actor: Actor) -> Answer | Stale:
         _only(call, SEARCH_PARAMETERS)
-        limit = number_in(call, "limit", LIMIT_MAX, 1) or LIMIT_DEFAULT
+        limit = call.query_number("limit", LIMIT_MAX, 1) or LIMIT_DEFAULT
         asked = read_search(call, organisation, actor)
         sent = sorted((name, values) for name, values in call.query.items() if name not in PAGE_PARAMETERS)
         of_what = f"search {organisation.org_id} {actor.person_id} {sent}"
@@ -90,7 +90,7 @@ def read_search(call: Call, organisation: Organisation, actor: Actor) -> Search:
     since, until = bounds_of(day_in(call, "startDate"), day_in(call, "endDate"), ZoneInfo(organisation.wire_time_zone))
     kind = call.query_value("requestType")
     units = readable_units(organisation, actor, datetime.now(UTC))
-    unit_id = number_in(call, "unit", ID_MAX)
+    unit_id = call.query_number("unit", ID_MAX)
     if unit_id is not None:
         if unit_id not in organisation.units:
             raise InvalidPayload("no unit of this organisation has that id", "unit")
@@ -102,7 +102,7 @@ def read_search(call: Call, organisation: Organisation, actor: Actor) -> Search:
         states=_states(call.query_value("states") or ""),
         request_type=payload_types.known_type(kind) if kind else None,
         reference=call.query_value("reference"),
-        member_id=number_in(call, "memberId", ID_MAX),
+        member_id=call.query_number("memberId", ID_MAX),
         identifier=_identifier(call, organisation),
         maker=_person(call, "maker", organisation, actor),
         checker=_person(call, "checker", organisation, actor),

@@ -25,6 +25,7 @@ from counterfoil.http.request_reads import no_such_request, request_id_of
 from counterfoil.http.routing import Answer, Call, Context
 
 LIMIT_MAX: Final = 200
+_LIMIT_DEFAULT: Final = 50
 _FIRST: Final = UUID(int=0)
 _Line: TypeAlias = tuple[str, str, str, str, str, str, str, str | None, str | None]
 
@@ -153,10 +154,7 @@ async def list_page(context: Context, call: Call) -> Answer:
     state = call.query_value("state") or "open"
     if state not in ("open", "all"):
         raise InvalidPayload("state must be open or all", "state")
-    text = call.query_value("limit") or "50"
-    if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= LIMIT_MAX):
-        raise InvalidPayload(f"limit must be a whole number from 1 to {LIMIT_MAX}", "limit")
-    limit = int(text)
+    limit = call.query_number("limit", LIMIT_MAX, 1) or _LIMIT_DEFAULT
     after = wire.read_uuid(call.query_value("cursor")) if call.query_value("cursor") else _FIRST
     if after is None:
         raise InvalidPayload("cursor must be the nextCursor of the page before", "cursor")

@@ -113,12 +113,7 @@ def id_of(call: Call, name: str, what: str) -> UUID:
 
 def limit_of(call: Call) -> int:
     """How many items a page may have."""
-    text = call.query_value("limit")
-    if text is None:
-        return LIMIT_DEFAULT
-    if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= LIMIT_MAX):
-        raise InvalidPayload(f"limit must be a whole number from 1 to {LIMIT_MAX}", "limit")
-    return int(text)
+    return call.query_number("limit", LIMIT_MAX, 1) or LIMIT_DEFAULT
 
 
 def after_of(call: Call) -> UUID | None:

@@ -106,16 +106,6 @@ def _data(context: Context, organisation: Organisation, stored: StoredRequest) -
     return wire.request_data(organisation, request, payload)
 
 
-def number_in(call: Call, name: str, maximum: int, minimum: int = 0) -> int | None:
-    """A whole number of the query string, None where there is none."""
-    text = call.query_value(name) or ""
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 19 and minimum <= int(text) <= maximum):
-        raise InvalidPayload(f"{name} must be a whole number from {minimum} to {maximum}", name)
-    return int(text)
-
-
 def day_in(call: Call, name: str) -> date | None:
     """A day of the query string, None where there is none."""
     text = call.query_value(name) or ""
@@ -160,7 +150,7 @@ def read_query(call: Call, organisation: Organisation, actor: Actor) -> ListQuer
     order = (call.query_value("sortOrder") or "desc").lower()
     if order not in ("asc", "desc"):
         raise BadSortOrder("sortOrder must be asc or desc", "sortOrder")
-    limit = number_in(call, "limit", _LIMIT_MAX, 1) or _LIMIT_DEFAULT
+    limit = call.query_number("limit", _LIMIT_MAX, 1) or _LIMIT_DEFAULT
     kind = call.query_value("requestType")
     readable = readable_units(organisation, actor, datetime.now(UTC))
     since, until = bounds_of(day_in(call, "startDate"), day_in(call, "endDate"), ZoneInfo(organisation.wire_time_zone))
@@ -169,15 +159,15 @@ def read_query(call: Call, organisation: Organisation, actor: Actor) -> ListQuer
         started_from=since,
         started_until=until,
         request_type=payload_types.known_type(kind) if kind else None,
-        maker_user_id=number_in(call, "userId", ID_MAX),
-        till_id=number_in(call, "tillId", ID_MAX),
-        store_id=number_in(call, "storeId", ID_MAX),
-        zone_id=number_in(call, "zoneId", ID_MAX),
-        concept_id=number_in(call, "conceptId", ID_MAX),
+        maker_user_id=call.query_number("userId", ID_MAX),
+        till_id=call.query_number("tillId", ID_MAX),
+        store_id=call.query_number("storeId", ID_MAX),
+        zone_id=call.query_number("zoneId", ID_MAX),
+        concept_id=call.query_number("conceptId", ID_MAX),
         sort_by=sort_by,
         ascending=order == "asc",
         limit=limit,
-        offset=limit * (number_in(call, "PageNo", _PAGE_MAX) or 0),
+        offset=limit * (call.query_number("PageNo", _PAGE_MAX) or 0),
         readable=None if readable is None else sorted(readable),
     )
 

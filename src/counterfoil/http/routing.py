@@ -83,6 +83,15 @@ class Call(Struct, frozen=True):
             raise InvalidPayload(f"send the query parameter {name} once", name)
         return values[0] if values else None
 
+    def query_number(self, name: str, maximum: int, minimum: int = 0) -> int | None:
+        """The same for a whole number; raises InvalidPayload for anything else."""
+        text = self.query_value(name)
+        if text is None:
+            return None
+        if not (text.isascii() and text.isdigit() and len(text) <= 19 and minimum <= int(text) <= maximum):
+            raise InvalidPayload(f"{name} must be a whole number from {minimum} to {maximum}", name)
+        return int(text)
+
 
 class Answer(Struct, frozen=True):
     """What goes back. Correlation id, content type and length are added by the edge."""
