@@ -29,7 +29,7 @@ from tests.executor.hosts import a_host
 from tests.proxies import a_proxy
 from tests.workers import a_worker
 
-BOUNDS = Bounds(lease_seconds=2, poll_seconds=0.05, breaker_seconds=0.2, pace=Pace(0.05, 0.05))
+BOUNDS = Bounds(lease_seconds=30, poll_seconds=0.05, breaker_seconds=0.2, pace=Pace(0.05, 0.05))
 
 
 @contextmanager
@@ -52,11 +52,13 @@ def an_executor(serve: Serve, **variables: object) -> Iterator[subprocess.Popen[
 @pytest.fixture
 def idle(server: Any) -> Iterator[Serve]:
     """A service that decides and leaves the execution to others."""
-    with a_service(server, COUNTERFOIL_EXECUTE="off", COUNTERFOIL_DECIDE_SECONDS_MAX=0) as serve:
+    with a_service(
+        server, COUNTERFOIL_EXECUTE="off", COUNTERFOIL_DECIDE_SECONDS_MAX=0, COUNTERFOIL_LEASE_SECONDS=2
+    ) as serve:
         yield serve
 
 
-def wait_until(is_so: Callable[[], object], seconds: float = 15) -> None:
+def wait_until(is_so: Callable[[], object], seconds: float = 60) -> None:
     give_up_at = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < give_up_at
@@ -176,7 +178,7 @@ async def test_the_answer_to_a_commit_is_lost(connection: Any, database_url: str
                 organisation = await worker.organisation()
                 command = submit_command(organisation, reference="REF-1", payload=msgspec.json.encode(PAYLOAD))
                 assert isinstance(await worker.submit(command), Request | Replayed)
-                decide = decide_command(organisation, command.request_id, lease_owner="one", lease_seconds=2.0)
+                decide = decide_command(organisation, command.request_id, lease_owner="one", lease_seconds=30.0)
                 decided = await worker.decide(decide)
                 assert isinstance(decided, Request)
                 assert decided.state is State.APPROVED
