@@ -153,7 +153,7 @@ def test_the_life_of_a_request_is_as_described(serve: Serve, shop: Shop, label: 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("label", [*OPERATIONS[:15], *LIFE])
 def test_as_described_at_length(serve: Serve, shop: Shop, label: str) -> None:
-    run(serve, label, headers_of(shop, "maker"), examples=150)
+    run(serve, label, headers_of(shop, "maker"), examples=100)
 
 
 @pytest.mark.parametrize("label", OPERATIONS[:15])

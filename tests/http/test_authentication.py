@@ -362,11 +362,21 @@ def test_a_maker_cannot_guess_the_secret_of_another_till(verified: list[bytes], 
     assert not is_flagged(submit(service, token, SECRET_MD5, "ind.1")), "one that was verified before passes"
 
 
+def test_the_same_wrong_credential_again_is_no_guess(verified: list[bytes], service: Service) -> None:
+    """A till that is set up wrong makes no checker wait: it is known what becomes of its requests."""
+    add_till(service)
+    token, checker = service.token(), service.token(CHECKER_NAME)
+    for _ in range(FREE_FAILURES * 2):
+        body = decide_body(submit(service, token, "old secret").json()["data"]["requestId"])
+        answer = service.client.put(f"{WORKFLOW}/POINTS-REDEMPTION", json=body, headers=service.headers(checker))
+        assert (answer.status_code, answer.json()["data"]["state"]) == (200, "failed")
+    assert verified.count(b"old secret") == 1
+
+
 def test_a_decision_waits_instead_of_ending_a_request_for_nothing(
     verified: list[bytes], service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a credential that may not be verified now nothing is known: the request stays as it is."""
-    monkeypatch.setattr(throttle, "FIRST_DELAY_SECONDS", 5.0)
     add_till(service)
     token, checker = service.token(), service.token(CHECKER_NAME)
 
@@ -374,9 +384,11 @@ def test_a_decision_waits_instead_of_ending_a_request_for_nothing(
         body = decide_body(submitted.json()["data"]["requestId"])
         return service.client.put(f"{WORKFLOW}/POINTS-REDEMPTION", json=body, headers=service.headers(checker))
 
-    for number in range(FREE_FAILURES):
-        assert approve(submit(service, token, f"guess {number}")).json()["data"]["state"] == "failed"
+    submitted = [submit(service, token, f"guess {number}") for number in range(FREE_FAILURES * 2)]
     right = submit(service, token, SECRET_MD5)
+    monkeypatch.setattr(throttle, "FIRST_DELAY_SECONDS", 5.0)
+    for each in submitted:  # the later ones have not been verified yet
+        assert approve(each).json()["data"]["state"] == "failed"
     assert is_flagged(right)
     answer = approve(right)
     assert answer.status_code == 429, answer.text

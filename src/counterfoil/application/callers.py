@@ -301,7 +301,7 @@ class Callers:
     ) -> tuple[str, int] | None:
         """The login and epoch of the credential that a payload carries, None when it is wrong.
 
-        `caller` is the login of the calling system: who sends wrong ones with it has to wait as at the door.
+        `caller` is the login of the calling system: who sends ever new wrong ones with it has to wait as at the door.
         Until then even a right one counts as wrong; where that would be `final`, Throttled is raised.
         """
         parsed = parse_basic(authorization.encode("utf-8", "surrogatepass"))
@@ -310,6 +310,8 @@ class Callers:
         login, secret = parsed
         credential = identities.credential_of(organisation, login, BASIC)
         stored_hash = credential.secret_hash if credential else None
+        if self._passwords.remembered(secret, stored_hash, clock.ticks, login=login) is False:
+            return None  # told before: no new guess
         # Apart, so that makers who guess do not make checkers wait. No address looks like this.
         source = f"{'decisions' if final else 'requests'} of {caller}"
         try:
