@@ -1,8 +1,8 @@
 PYTHON ?= python3
 SEEDS ?= 100
 POSTGRES15 ?= /usr/lib/postgresql/15/bin
-# Many tests wait for something: three processes keep two cores busy.
-TEST_PROCESSES ?= 3
+# Many tests wait for something: four processes keep two cores busy.
+TEST_PROCESSES ?= 4
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Without build isolation pip fetches nothing that the lock does not pin by hash.
@@ -24,11 +24,11 @@ serve: .venv/runtime ## serve on 127.0.0.1:8640 with the embedded database
 	$(BIN)/counterfoil serve $(ARGS)
 
 test: .venv/dev ## the fast tests; needs nothing but this checkout
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -m "not slow" $(ARGS)
 
 test-all: check ## every check and test, on PostgreSQL 18 and on Debian's 15
 	tools/postgres15.sh $(POSTGRES15)
-	COUNTERFOIL_TEST_POSTGRES15=$(POSTGRES15) $(BIN)/python -m pytest -n $(TEST_PROCESSES) $(ARGS)
+	COUNTERFOIL_TEST_POSTGRES15=$(POSTGRES15) $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(ARGS)
 
 check: .venv/dev ## linter, formatter, types, import arrows
 	$(BIN)/ruff check .

@@ -60,6 +60,17 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["counterfoil_run"] = str(node.config.stash[RUN])
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: the one that ran last would keep one process busy, and the others waiting."""
+
+    def is_long(item: pytest.Item) -> bool:
+        limit = item.get_closest_marker("timeout")
+        return limit is not None and limit.args[0] > 600
+
+    items.sort(key=is_long, reverse=True)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     if RUN_LOCK in config.stash:  # the workers have ended by now
         _end_run(config.stash[RUN])
