@@ -295,6 +295,13 @@ def test_guesses_sent_at_once_are_counted(verified: list[bytes], service: Servic
     assert len(verified) == FREE_FAILURES
 
 
+def test_the_same_wrong_secret_again_is_slowed_down(verified: list[bytes], service: Service) -> None:
+    """Each such call asks the database whether the secret is a new one."""
+    statuses = [read(service, Authorization=basic("ind.1", "guess")).status_code for _ in range(FREE_FAILURES + 3)]
+    assert statuses == [401] * FREE_FAILURES + [429] * 3
+    assert len(verified) == 1
+
+
 def test_a_till_that_starts_with_many_calls_is_no_guesser(verified: list[bytes], service: Service) -> None:
     assert set(at_once(service, [BASIC] * 60)) == {200}
     assert len(verified) == 1
