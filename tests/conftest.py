@@ -22,7 +22,7 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 
-from counterfoil.storage import embedded, migrations
+from counterfoil.storage import accounts, embedded, migrations
 
 T = TypeVar("T")
 RUN_PREFIX = "counterfoil-test-"
@@ -162,6 +162,12 @@ def data_dir(request: pytest.FixtureRequest) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="data-", dir=request.config.stash[RUN]))
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def reads_that_never_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A locking read that took long is done once more, as if it had waited: with this, not on a slow machine."""
+    monkeypatch.setattr(accounts, "_WAITED_SECONDS", 60)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ from counterfoil.domain.intouch_answers import Outcome
 from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.refusals import Busy, OurFault, SelfApproval
 from counterfoil.domain.requests import Request, State
-from counterfoil.storage import accounts
 from tests import invariants
 from tests.builders import (
     MAKER,
@@ -125,11 +124,8 @@ async def measured(house: House, proxy: Proxy, size: int) -> dict[str, int]:
     }
 
 
-async def test_a_batch_makes_as_many_round_trips_as_a_single_command(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A read that took long is done once more, as if it had waited for a lock: not on a slow machine.
-    monkeypatch.setattr(accounts, "_WAITED_SECONDS", 60)
+@pytest.mark.usefixtures("reads_that_never_waited")
+async def test_a_batch_makes_as_many_round_trips_as_a_single_command(database_url: str) -> None:
     async with (
         a_proxy(database_url) as proxy,
         a_house(database_url, through=proxy.url, batch_max=128, in_flight_max=1) as house,

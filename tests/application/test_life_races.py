@@ -24,7 +24,6 @@ from counterfoil.domain.freezes import Scope
 from counterfoil.domain.organisations import Delegation, Freeze, Organisation
 from counterfoil.domain.refusals import AlreadyCompleted, Frozen, NotPermitted, Refusal
 from counterfoil.domain.requests import Request, State
-from counterfoil.storage import accounts
 from counterfoil.storage.database import transaction
 from tests import invariants
 from tests.builders import (
@@ -510,11 +509,8 @@ async def trips(house: House, worker: Worker, proxy: Proxy, verb: str, size: int
     return await trips_of(worker, proxy, run)
 
 
-async def test_a_batch_makes_as_many_round_trips_as_a_single_command(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A read that took long is done once more, as if it had waited for a lock: not on a slow machine.
-    monkeypatch.setattr(accounts, "_WAITED_SECONDS", 60)
+@pytest.mark.usefixtures("reads_that_never_waited")
+async def test_a_batch_makes_as_many_round_trips_as_a_single_command(database_url: str) -> None:
     async with (
         a_house(database_url, workers=1, life_hours=1) as house,
         a_proxy(database_url) as proxy,

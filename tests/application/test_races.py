@@ -440,7 +440,6 @@ async def test_two_voices_of_many_checkers_execute_once(database_url: str) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 async def test_a_storm_of_everything(database_url: str) -> None:
     """Four members, three workers, all verbs, shared references and keys, for a while."""
     async with a_house(database_url, 3_000_000, members=4) as house:

@@ -229,7 +229,6 @@ def kill_the_database(load: Load) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_killed_workers(load: Load) -> None:
     with load.running():
         for _ in range(4):
@@ -241,7 +240,6 @@ def test_killed_workers(load: Load) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_killed_database(load: Load) -> None:
     """The service starts it again by itself, and it recovers."""
     with load.running():
@@ -253,7 +251,6 @@ def test_a_killed_database(load: Load) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_everything_at_once(load: Load) -> None:
     """A worker and the database in the same moment."""
     with load.running():
@@ -266,7 +263,6 @@ def test_everything_at_once(load: Load) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("database", [False, True], ids=["database survives", "database too"])
 def test_the_whole_service(load: Load, database: bool) -> None:  # noqa: FBT001
     """Parent and workers die without a word; who starts it again finds everything as it was told."""

@@ -21,7 +21,7 @@ import structlog
 import uvloop
 
 from counterfoil import telemetry
-from counterfoil.application import keys
+from counterfoil.application import keys, throttle
 from counterfoil.application.passwords import hash_secret
 from counterfoil.cli.serve import base_url, listen
 from counterfoil.http.app import create_app
@@ -165,6 +165,12 @@ def logged() -> Iterator[io.BytesIO]:
     yield lines
     structlog.reset_defaults()
     logging.getLogger().handlers = []
+
+
+@pytest.fixture
+def long_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has to wait for guessing waits for longer than a slow machine takes for a test."""
+    monkeypatch.setattr(throttle, "FIRST_DELAY_SECONDS", 60.0)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from counterfoil.application import ids, requests
 from counterfoil.domain.caps import TallyAsked
 from counterfoil.domain.policies import Need, PairCap, Requirement
 from counterfoil.domain.requests import Request
-from counterfoil.storage import accounts, caps, changes, statements
+from counterfoil.storage import caps, changes, statements
 from counterfoil.storage import requests as stored
 from tests.builders import (
     Lot,
@@ -69,11 +69,8 @@ async def test_counters_are_found_by_their_keys(connection: Any, name: str) -> N
     assert not {"cap_use", "cap_counter"} & set(scans(json.loads(row[0])))
 
 
-async def test_a_policy_that_counts_costs_one_more_round_trip_and_one_that_does_not_none(
-    connection: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A read that took long is done once more, as if it had waited for a lock: not on a slow machine.
-    monkeypatch.setattr(accounts, "_WAITED_SECONDS", 60)
+@pytest.mark.usefixtures("reads_that_never_waited")
+async def test_a_policy_that_counts_costs_one_more_round_trip_and_one_that_does_not_none(connection: Any) -> None:
     await seed_organisation(connection)
     await seed_member(connection, [Lot(10_000_000)])
     sent: list[str] = []

@@ -208,7 +208,7 @@ class Callers:
         credential = identities.credential_of(organisation, login, kind)
         new_hash = credential.secret_hash if credential else None
         if not known_wrong and new_hash in (None, stored_hash):
-            return None
+            return None  # this attempt has been counted
         correct = await self._verify(login, secret, new_hash, source, clock)
         return (organisation, credential) if correct and organisation and credential else None
 
