@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from counterfoil.http import app
+from counterfoil.http import app, edge, server
 from counterfoil.http.routing import Answer, Call, Context
 from counterfoil.settings import Settings
 from tests.http.conftest import WORKFLOW, Service, create_body, error_of
@@ -205,6 +206,49 @@ def test_the_head_of_a_request_is_bounded(service: Service) -> None:
     assert received.startswith(b"HTTP/1.1 400 ")
     long_head = b"".join(b"h%d: %b\r\n" % (number, b"y" * 100) for number in range(400))
     assert talk(service, b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + long_head).startswith(b"HTTP/1.1 400 ")
+
+
+POST = b"POST %b HTTP/1.%d\r\nhost: x\r\nconnection: close\r\n%bcontent-length: 400000\r\n\r\n"
+REFUSED_EARLY = (
+    b"NONSENSE\r\n\r\n",
+    b"GET /" + b"x" * 40_000,
+    POST % (b"/nothing", 1, b""),
+    POST % (b"/healthz", 1, b""),
+    POST % (CREATE.encode(), 1, b"content-type: text/xml\r\n"),
+    POST % (b"/v1.1/points/redeem", 1, b"content-encoding: gzip\r\n"),
+    POST % (CREATE.encode(), 0, b""),
+)
+
+
+@pytest.mark.parametrize("first", REFUSED_EARLY)
+def test_who_is_still_sending_reads_the_refusal(start_service: Callable[..., Service], first: bytes) -> None:
+    """Closing on unread bytes resets the connection: the client would lose the answer."""
+    url = start_service(body_bytes_max=2000).client.base_url
+    with socket.create_connection((url.host, url.port or 0), timeout=20) as connection:
+        connection.sendall(first)
+        assert select.select([connection], [], [], 20)[0], "no answer before the rest is sent"
+        connection.sendall(b"y" * 400_000)
+        connection.shutdown(socket.SHUT_WR)
+        head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 4")
+    assert f"content-length: {len(body)}".encode() in head
+    assert b"connection: close" in head
+
+
+@pytest.mark.parametrize("first", [REFUSED_EARLY[0], REFUSED_EARLY[2]])
+def test_but_not_for_ever(service: Service, monkeypatch: pytest.MonkeyPatch, first: bytes) -> None:
+    def send_for_ever() -> None:
+        while True:
+            connection.sendall(b"y" * 100)
+            time.sleep(0.01)
+
+    for module in (edge, server):
+        monkeypatch.setattr(module, "LINGER_SECONDS", 0.1)
+    url = service.client.base_url
+    with socket.create_connection((url.host, url.port or 0), timeout=20) as connection:
+        connection.sendall(first)
+        with pytest.raises(OSError, match=r"reset|pipe"):
+            send_for_ever()
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ Plain ASGI, because this runs for every request: what can be prepared is prepare
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Mapping
@@ -29,6 +30,9 @@ QUERY_BYTES_MAX: Final = 8192
 QUERY_FIELDS_MAX: Final = 100
 CORRELATION_HEADER: Final = b"x-cap-request-id"
 NO_ENDPOINT: Final = "none"
+LINGER_SECONDS: Final = 5
+"""How long a client that was refused may go on sending: closing on unread bytes would reset the connection,
+and the answer would be lost."""
 
 _HARDENING: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -70,6 +74,7 @@ class Edge:
         family: Family = "contract"
         label = NO_ENDPOINT
         code = 0
+        body_read = False
         try:
             family = family_of(scope["path"])
             route, params = self._router.find(scope["path"])
@@ -83,6 +88,7 @@ class Edge:
             if endpoint.request is not None:
                 _check_media_type(headers)
                 body = await self._body(headers, receive)
+                body_read = True
             client = scope["client"]
             call = Call(
                 method, params, _query(scope["query_string"]), headers, body, correlation_id,
@@ -102,8 +108,12 @@ class Edge:
             answer = problems.render(
                 OurFault(f"the service failed; tell its operator the number {correlation_id}"), family
             )
-        await _send(answer, correlation_id, send)
+        more = not body_read and _announces_body(scope)
+        await _send(answer, correlation_id, send, more=more)
         self._observer.answered(label, answer.status, code, correlation_id, time.perf_counter() - started_at)
+        if more:
+            await _drop_rest(receive)
+            await send({"type": "http.response.body", "body": b""})
 
     def _running(self) -> Context:
         if self.context is None:
@@ -176,7 +186,20 @@ def _query(text: bytes) -> Mapping[str, list[str]]:
     return query
 
 
-async def _send(answer: Answer, correlation_id: str, send: Send) -> None:
+def _announces_body(scope: Scope) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
+
+
+async def _drop_rest(receive: Receive) -> None:
+    try:
+        async with asyncio.timeout(LINGER_SECONDS):
+            while (await receive()).get("more_body", False):
+                pass
+    except TimeoutError:
+        pass
+
+
+async def _send(answer: Answer, correlation_id: str, send: Send, *, more: bool) -> None:
     headers: list[tuple[bytes, bytes]] = [
         (b"content-type", answer.content_type),
         (b"content-length", b"%d" % len(answer.body)),
@@ -187,4 +210,4 @@ async def _send(answer: Answer, correlation_id: str, send: Send) -> None:
         headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
     start: dict[str, Any] = {"type": "http.response.start", "status": answer.status, "headers": headers}
     await send(start)
-    await send({"type": "http.response.body", "body": answer.body})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": more})

@@ -5,6 +5,7 @@ uvicorn with httptools bounds neither the head of a request nor the time a clien
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from counterfoil.domain.refusals import InvalidPayload
 from counterfoil.http import problems
+from counterfoil.http.edge import LINGER_SECONDS
 
 _TICKS_PER_SECOND = 10
 
@@ -61,7 +63,9 @@ def make_protocol(header_bytes_max: int) -> type[HttpToolsProtocol]:
                 b"connection: close\r\n\r\n" % (len(answer.body), os.urandom(16).hex().encode())
             )
             self.transport.write(STATUS_LINE[400] + head + answer.body)
-            self.transport.close()
+            self.flow.resume_reading()
+            self.transport.set_protocol(_Refused(self.transport, self.loop))
+            self.connection_lost(ConnectionAbortedError())
 
         def _count(self, size: int) -> None:
             self.head_bytes += size
@@ -70,6 +74,18 @@ def make_protocol(header_bytes_max: int) -> type[HttpToolsProtocol]:
                 raise ValueError("the head of the request is too long")
 
     return Protocol
+
+
+class _Refused(asyncio.Protocol):
+    """A connection that has had its last answer: drops what its client still sends, until it has read the answer."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        transport.write_eof()
+        self._end = loop.call_later(LINGER_SECONDS, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """The client has gone, or its time is over."""
+        self._end.cancel()
 
 
 class Server(uvicorn.Server):
