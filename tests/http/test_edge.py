@@ -235,6 +235,17 @@ def test_who_is_still_sending_reads_the_refusal(start_service: Callable[..., Ser
     assert b"connection: close" in head
 
 
+def test_a_body_that_breaks_after_its_answer_gets_no_second_one(service: Service) -> None:
+    url = service.client.base_url
+    with socket.create_connection((url.host, url.port or 0), timeout=20) as connection:
+        connection.sendall(b"POST /nothing HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        assert select.select([connection], [], [], 20)[0]
+        connection.sendall(b"ZZ\r\n")
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert received.startswith(b"HTTP/1.1 404 ")
+    assert received.count(b"HTTP/1.1 ") == 1
+
+
 @pytest.mark.parametrize("first", [REFUSED_EARLY[0], REFUSED_EARLY[2]])
 def test_but_not_for_ever(service: Service, monkeypatch: pytest.MonkeyPatch, first: bytes) -> None:
     def send_for_ever() -> None:

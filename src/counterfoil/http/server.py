@@ -18,7 +18,7 @@ from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from counterfoil.domain.refusals import InvalidPayload
 from counterfoil.http import problems
@@ -56,13 +56,16 @@ def make_protocol(header_bytes_max: int) -> type[HttpToolsProtocol]:
             self.reading_since = None
 
         def send_400_response(self, msg: str) -> None:
-            """Answer what is not HTTP in the form of every other refusal."""
-            answer = problems.render(InvalidPayload(msg), "contract")
-            head = (
-                b"content-type: application/json\r\ncontent-length: %d\r\nx-cap-request-id: %b\r\n"
-                b"connection: close\r\n\r\n" % (len(answer.body), os.urandom(16).hex().encode())
-            )
-            self.transport.write(STATUS_LINE[400] + head + answer.body)
+            """Answer what is not HTTP in the form of every other refusal, where it has had no answer yet."""
+            cycle: RequestResponseCycle | None = self.cycle
+            answered = cycle is not None and cycle.scope is self.scope and cycle.response_started
+            if not answered or self.reading_since is None:
+                answer = problems.render(InvalidPayload(msg), "contract")
+                head = (
+                    b"content-type: application/json\r\ncontent-length: %d\r\nx-cap-request-id: %b\r\n"
+                    b"connection: close\r\n\r\n" % (len(answer.body), os.urandom(16).hex().encode())
+                )
+                self.transport.write(STATUS_LINE[400] + head + answer.body)
             self.flow.resume_reading()
             self.transport.set_protocol(_Refused(self.transport, self.loop))
             self.connection_lost(ConnectionAbortedError())
