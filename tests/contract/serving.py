@@ -7,14 +7,15 @@ import os
 import re
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -36,7 +37,13 @@ class Serve:
         self.database_url = database_url
         self.log = folder / "serve.log"
         self.secrets: set[str] = set()
-        self.environment = environment_of(folder, database_url, **variables)
+        # Bound all its life: no other test is given the port between an end and the next start.
+        kept = socket.socket()
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        weakref.finalize(self, kept.close)
+        given = {"COUNTERFOIL_PORT": kept.getsockname()[1]} | variables
+        self.environment = environment_of(folder, database_url, **given)
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
         if database_url is not None:
@@ -52,8 +59,6 @@ class Serve:
         found = re.search(rb"http://[^ ]+", line)
         assert found, f"{line!r}\n{self.log.read_text()}"
         self.url = found.group().decode()
-        # The next start listens where clients know it.
-        self.environment["COUNTERFOIL_PORT"] = str(urlsplit(self.url).port)
 
     @property
     def pid(self) -> int:

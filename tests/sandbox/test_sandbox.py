@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -232,6 +233,16 @@ async def test_while_it_refuses_no_connection_is_made(sandbox: Sandbox, session:
             break
         await asyncio.sleep(0.1)
     assert len(sandbox.ledger.effects) == 1
+
+
+async def test_it_comes_back_though_its_port_was_taken_meanwhile(sandbox: Sandbox, session: Session) -> None:
+    sandbox.refuse(0)
+    with socket.create_server(("127.0.0.1", sandbox.port)):
+        await asyncio.sleep(0.05)
+    for _ in range(100):
+        if sandbox.listening is None:
+            await asyncio.sleep(0.05)
+    assert verdict("POINTS-REDEMPTION", await send(session, make_call(sandbox.port)))[0] is Verdict.SUCCEEDED
 
 
 async def test_an_effect_comes_even_if_nobody_waits_for_it(sandbox: Sandbox, session: Session) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -27,6 +28,7 @@ BODY_BYTES_MAX: Final = 1024 * 1024
 CALLS_KEPT: Final = 100_000
 HUGE_BYTES: Final = 8 * 1024 * 1024
 DRIP_SECONDS: Final = 0.2
+REOPEN_SECONDS: Final = 0.1
 GARBAGE: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 29\r\n\r\n\x00\xfe{<html>not what you think\r\n"
 
 
@@ -75,9 +77,12 @@ class Sandbox:
         self._reopening = asyncio.ensure_future(self._reopen(seconds))
 
     async def _reopen(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        while self.listening is None:
+            await asyncio.sleep(seconds)
+            seconds = REOPEN_SECONDS
+            with suppress(OSError):  # somebody else was given the port meanwhile
+                await self.open(self.port)
         self._reopening = None
-        await self.open(self.port)
 
     def choose_fault(self, call: Call, reference: str) -> tuple[Fault, int]:
         """The fault of this attempt, and its number; the header counts before the scenario."""
