@@ -16,7 +16,7 @@ from counterfoil.domain.organisations import Organisation
 from counterfoil.domain.requests import Request
 from counterfoil.storage.database import Tx, transaction
 from tests import invariants
-from tests.builders import connect, decide_command, fetch_organisation, submit_command
+from tests.builders import AT_NOON, connect, decide_command, fetch_organisation, submit_command
 from tests.workers import Worker, some_workers
 
 MOBILE, OTHER_MOBILE = "919988776655", "919988776644"
@@ -120,7 +120,7 @@ async def a_house(url: str, policy: str, workers: int = 1) -> AsyncIterator[Hous
         connection = await connect(url)
         stack.push_async_callback(connection.close)
         house = House(url, connection, [], "")
-        await house.apply(FILE + policy)
+        await house.apply(FILE.replace("Asia/Kolkata", AT_NOON) + policy)
         house.workers = await stack.enter_async_context(some_workers(url, workers))
         yield house
         await invariants.check(connection)

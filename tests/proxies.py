@@ -33,10 +33,11 @@ class Proxy:
         if self.closed:
             writer.close()
             return
-        server_reader, server_writer = await asyncio.open_unix_connection(address)
-        pair = (writer, server_writer)
-        self._writers.extend(pair)
+        pair = [writer]
         try:
+            server_reader, server_writer = await asyncio.open_unix_connection(address)
+            pair.append(server_writer)
+            self._writers.extend(pair)
             # The first message of a client has no type.
             size = await reader.readexactly(4)
             server_writer.write(size + await reader.readexactly(int.from_bytes(size, "big") - 4))

@@ -21,11 +21,16 @@ class Peer:
     requests: list[bytes] = field(default_factory=list)
 
 
-def free_port() -> int:
-    """A port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def keep_port() -> socket.socket:
+    """A socket that does not listen: until it is closed its port is given to nobody who does not ask for it."""
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    return kept
+
+
+def port_of(kept: socket.socket) -> int:
+    return int(kept.getsockname()[1])
 
 
 def answer(status: int, body: bytes | str, headers: Sequence[str] = (), *, length: int | None = None) -> Answering:

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from tests.builders import AT_NOON
 from tests.contract.serving import Serve
 from tests.contract.shop import CREATE, HOST, apply_document, basic, decision, encoded, md5
 
@@ -56,7 +57,7 @@ class Town:
         return self
 
     def document(self) -> dict[str, Any]:
-        organisation = {"id": self.org_id, "name": "Town", "timeZone": "UTC", "countryCode": 91, "control": "dual"}
+        organisation = {"id": self.org_id, "name": "Town", "timeZone": AT_NOON, "countryCode": 91, "control": "dual"}
         return {
             "organisation": organisation,
             "units": {

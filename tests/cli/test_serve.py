@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from counterfoil.application.keys import create_keys
+from tests.sockets import keep_port, port_of
 
 START_SECONDS = 30
 HEAD = (
@@ -68,8 +69,7 @@ class Served:
 
     def assert_nothing_is_left(self) -> None:
         until(lambda: not [each for each in self.seen if each.is_running() and each.status() != "zombie"])
-        with socket.create_server(("127.0.0.1", self.port)):
-            pass
+        assert is_refused(self.port)
 
 
 @contextmanager
@@ -114,12 +114,15 @@ def command(*arguments: str) -> list[str]:
 def serve(data_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Start the command with these variables; it is gone after the test."""
     started: list[Served] = []
+    # Given to nobody else when the service has let it go.
+    kept = keep_port()
 
     def start(**changes: str) -> Served:
         errors = tmp_path / "errors"
+        at = {"COUNTERFOIL_DATA_DIR": str(data_dir), "COUNTERFOIL_PORT": str(port_of(kept))}
         with errors.open("w") as stream:
             process = subprocess.Popen(
-                command("serve"), env=environment(COUNTERFOIL_DATA_DIR=str(data_dir), **changes),
+                command("serve"), env=environment(**at, **changes),
                 stdout=subprocess.PIPE, stderr=stream, text=True,
             )  # fmt: skip
         assert process.stdout
@@ -131,6 +134,7 @@ def serve(data_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
         return served
 
     yield start
+    kept.close()
     for served in started:
         served.process.terminate()
         served.process.wait(30)
@@ -193,7 +197,7 @@ def test_a_killed_worker_is_replaced(serve_on_database: Callable[..., Served]) -
     until(lambda: len(served.workers) == 2 and victim.pid not in {each.pid for each in served.workers})
     assert other.is_running()
     until(served.is_ready)
-    metrics = httpx.get(f"{served.url}/metrics").text
+    metrics = httpx.get(f"{served.url}/metrics", timeout=60).text
     assert 'counterfoil_http_requests_total{route="GET /readyz",status="200"}' in metrics
 
 

@@ -7,7 +7,6 @@ import os
 import re
 import selectors
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import httpx
 
 from counterfoil.application import keys
 from tests import invariants
+from tests.sockets import keep_port, port_of
 
 START_SECONDS = 60
 STOP_SECONDS = 45
@@ -38,11 +38,9 @@ class Serve:
         self.log = folder / "serve.log"
         self.secrets: set[str] = set()
         # Bound all its life: no other test is given the port between an end and the next start.
-        kept = socket.socket()
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        kept.bind(("127.0.0.1", 0))
+        kept = keep_port()
         weakref.finalize(self, kept.close)
-        given = {"COUNTERFOIL_PORT": kept.getsockname()[1]} | variables
+        given = {"COUNTERFOIL_PORT": port_of(kept)} | variables
         self.environment = environment_of(folder, database_url, **given)
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""

@@ -182,9 +182,8 @@ def command_of(organisation: Organisation, number: int, chance: random.Random) -
     return typed_command(organisation, kind, body, query=query, headers=HEADERS), key
 
 
-async def make_requests(worker: Worker, org_id: int, chance: random.Random) -> dict[UUID, str]:
+async def make_requests(worker: Worker, organisation: Organisation, chance: random.Random) -> dict[UUID, str]:
     """Submit and approve; some of the deciding processes die right after their COMMIT."""
-    organisation = await worker.organisation(org_id)
     keys_of: dict[UUID, str] = {}
 
     async def make(number: int) -> None:
@@ -237,10 +236,12 @@ async def run_seed(machines: Machines, host: str, seed: int) -> Outcomes:
         host, seed % 5 != 0, org_id,
     )  # fmt: skip
     await connection.close()
-    with striking(machines, chance):
-        async with a_worker(machines.database.url) as worker:
-            keys_of = await make_requests(worker, org_id, chance)
+    async with a_worker(machines.database.url) as worker:
+        organisation = await worker.organisation(org_id)
+        with striking(machines, chance):
+            keys_of = await make_requests(worker, organisation, chance)
             await asyncio.sleep(2)
+        await asyncio.sleep(0.1)  # the pool hears of the connections it has lost before it closes them
     return await asyncio.to_thread(check_dust, machines, host, org_id, keys_of)
 
 

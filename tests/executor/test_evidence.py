@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -15,7 +16,7 @@ from tests.executor.conftest import a_service, a_shop, attempts_of, settled
 from tests.executor.hosts import IntouchHost, Recorded, _item, a_host
 from tests.executor.test_crashes import an_executor, wait_until
 from tests.executor.test_types import submitted
-from tests.sockets import free_port
+from tests.sockets import port_of
 
 OWN = "Basic b3duOnNlY3JldC1vZi1ob3N0"
 PATH = "/counterfoil/v1"
@@ -103,11 +104,11 @@ def test_names_in_a_path_lead_nowhere(make_shop: Callable[..., Shop], host: Into
 
 
 @pytest.mark.slow
-def test_killed_after_sending_and_then_the_host_is_away(server: Any) -> None:
+def test_killed_after_sending_and_then_the_host_is_away(server: Any, kept: socket.socket) -> None:
     """Nobody has heard the answer, and nobody can ask: that is for people to find out, never "not executed"."""
     settings = {"COUNTERFOIL_EXECUTE": "off", "COUNTERFOIL_DECIDE_SECONDS_MAX": 0, "COUNTERFOIL_LEASE_SECONDS": 2}
     with a_service(server, **settings) as idle, ExitStack() as stack:
-        with a_host() as host:
+        with a_host(port_of(kept)) as host:
             host.slow_seconds = 60
             host.plan("slow_after")
             shop = a_shop(idle, stack.enter_context(idle.client()), host, attemptSeconds=120, overallSeconds=3)
@@ -127,8 +128,8 @@ def test_killed_after_sending_and_then_the_host_is_away(server: Any) -> None:
 
 
 @pytest.mark.slow
-def test_an_executor_of_its_own_tells_its_metrics(server: Any, host: IntouchHost) -> None:
-    port = free_port()
+def test_an_executor_of_its_own_tells_its_metrics(server: Any, host: IntouchHost, kept: socket.socket) -> None:
+    port = port_of(kept)
     settings = {"COUNTERFOIL_EXECUTE": "off", "COUNTERFOIL_DECIDE_SECONDS_MAX": 0}
     with a_service(server, **settings) as idle, idle.client() as client:
         shop = a_shop(idle, client, host)

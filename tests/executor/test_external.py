@@ -1,6 +1,7 @@
 """Executing on an external host: a decision answers with the end, and each effect is there exactly once."""
 
 import json
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,8 @@ import pytest
 
 from tests.contract.shop import Shop, code_of, data_of
 from tests.executor.conftest import a_service, a_shop, attempts_of, external, reference_of, settled
-from tests.executor.hosts import IntouchHost, a_host
+from tests.executor.hosts import IntouchHost
+from tests.sockets import port_of
 
 
 def test_the_decision_answers_with_the_end(make_shop: Callable[..., Shop], host: IntouchHost) -> None:
@@ -149,10 +151,10 @@ def test_a_host_entry_that_changed_after_the_approval_is_not_called(
 
 
 @pytest.mark.slow
-def test_a_dead_host_is_left_alone_and_its_requests_fail_in_time(make_shop: Callable[..., Shop]) -> None:
-    with a_host() as dead:
-        pass
-    shop = make_shop(baseUrl=dead.url, overallSeconds=1.5)
+def test_a_dead_host_is_left_alone_and_its_requests_fail_in_time(
+    make_shop: Callable[..., Shop], kept: socket.socket
+) -> None:
+    shop = make_shop(baseUrl=f"http://127.0.0.1:{port_of(kept)}", overallSeconds=1.5)
     requests = [shop.create()["requestId"] for _ in range(8)]
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(shop.approve, requests))

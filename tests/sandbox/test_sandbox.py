@@ -379,12 +379,12 @@ async def test_a_journal_is_taken_up_again(session: Session, tmp_path: Path) -> 
         before = sandbox.ledger.told({})
     with journal.open("a", encoding="utf-8") as torn:
         torn.write('{"number": 7, "ki')  # as a kill leaves it
-    for _ in range(2):
+    for time in (1, 2):
         async with running(journal) as sandbox:
             assert sandbox.ledger.told({})[:6] == before
             again = await send(session, make_call(sandbox.port))
             assert verdict("POINTS-REDEMPTION", again) == (Verdict.FAILED, 744)
-            await send(session, make_call(sandbox.port, reference=f"ACR-{sandbox.port}"))
+            await send(session, make_call(sandbox.port, reference=f"ACR-again-{time}"))
     assert [each["number"] for each in sandbox.ledger.told({})] == list(range(1, 9))
 
 

@@ -28,7 +28,7 @@ from counterfoil.domain.attempts import Failure, OutboundCall, Reply, Verdict, j
 from counterfoil.domain.look_ups import Absent, Found, NoVerdict
 from counterfoil.domain.organisations import Host
 from counterfoil.targets.intouch import Session, look_up, open_session, send
-from tests.sockets import Answering, answer, free_port, in_turn, raw, serving
+from tests.sockets import Answering, answer, in_turn, keep_port, port_of, raw, serving
 
 ENTRY = Host("points", "https", "points.example.com", 443, "external", plain_http=True, private=True)
 REDEEM = "POINTS-REDEMPTION"
@@ -229,7 +229,8 @@ async def test_a_slow_drip_ends_at_the_deadline(session: Session) -> None:
 
 
 async def test_a_refused_connection_sent_nothing(session: Session) -> None:
-    answered = await send(session, make_call(free_port()))
+    with keep_port() as kept:
+        answered = await send(session, make_call(port_of(kept)))
     assert isinstance(answered, Failure)
     assert (answered.sent, answered.kind) == (False, "connect")
     assert judge("GOODWILL-POINTS", answered, repeated=False).verdict is Verdict.RETRY
@@ -338,17 +339,21 @@ async def test_nothing_is_sent_twice_by_itself(session: Session, kind: str) -> N
 async def test_an_answer_too_many_is_not_taken_for_the_next_one(session: Session, pause: float) -> None:
     whole = answer(200, DONE)
     other = answer(200, refused(818))
+    written = asyncio.Event()
 
     async def twice(request: bytes, writer: asyncio.StreamWriter) -> None:
         await whole(request, writer)
         if b"ACR-1" in request:
             await asyncio.sleep(pause)
             await other(request, writer)
+            written.set()
 
     async with serving(twice) as peer:
         call = make_call(peer.port)
         assert judge(REDEEM, await send(session, call), repeated=False).code == 800
-        await asyncio.sleep(pause * 2)
+        if pause:
+            await written.wait()
+            await asyncio.sleep(0.05)
         next_call = replace(call, body=call.body.replace(b"ACR-1", b"ACR-2"))
         assert judge(REDEEM, await send(session, next_call), repeated=False).code == 800
     assert peer.connections == 2
@@ -369,7 +374,7 @@ async def test_cookies_and_the_environment_have_no_say(
     session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
     netrc = tmp_path / "netrc"
     netrc.write_text("default login thief password thief\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -657,4 +662,5 @@ async def test_a_status_is_read(session: Session, body: str, told: type) -> None
 
 @pytest.mark.parametrize("kind", ["GOODWILL-POINTS", "EARN-BADGE", "ISSUE-BADGE", "RETRO-TRANSACTION"])
 async def test_other_types_have_no_look_up(session: Session, kind: str) -> None:
-    assert isinstance(await look_up(session, make_call(free_port(), kind)), NoVerdict)
+    with keep_port() as kept:
+        assert isinstance(await look_up(session, make_call(port_of(kept), kind)), NoVerdict)

@@ -48,12 +48,12 @@ async def readyz(context: Context, _call: Call) -> Answer:
 
 async def metrics(context: Context, _call: Call) -> Answer:
     """The metrics of all worker processes, in Prometheus' text form."""
-    now = time.time()
     ages: Mapping[int, float] | None = None
     outside = b""
     # A scrape is wanted most of all when the database is away: then only the ages are missing.
     with suppress(Busy):
         submitted = await context.probes.oldest_pending()
+        now = time.time()
         ages = {org_id: round(now - at.timestamp(), 3) for org_id, at in submitted.items()}
         outside = outside_metrics(await context.probes.waiting_outside(), now)
     body = await asyncio.to_thread(context.render_metrics, ages) + outside

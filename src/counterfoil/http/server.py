@@ -27,56 +27,58 @@ from counterfoil.http.edge import LINGER_SECONDS
 _TICKS_PER_SECOND = 10
 
 
-def make_protocol(header_bytes_max: int) -> type[HttpToolsProtocol]:
-    """The protocol of a connection, with a bound on the head of a request."""
+class _Protocol(HttpToolsProtocol):
+    """A connection: counts the bytes of a head, and knows since when it has been waiting for the client."""
 
-    class Protocol(HttpToolsProtocol):
-        """Counts the bytes of a head, and knows since when it has been waiting for the client."""
+    header_bytes_max: int
 
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.head_bytes = 0
-            self.reading_since: float | None = time.monotonic()
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.head_bytes = 0
+        self.reading_since: float | None = time.monotonic()
 
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self.head_bytes = 0
-            self.reading_since = time.monotonic()
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.head_bytes = 0
+        self.reading_since = time.monotonic()
 
-        def on_url(self, url: bytes) -> None:
-            self._count(len(url))
-            super().on_url(url)
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
 
-        def on_header(self, name: bytes, value: bytes) -> None:
-            self._count(len(name) + len(value))
-            super().on_header(name, value)
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
 
-        def on_message_complete(self) -> None:
-            super().on_message_complete()
-            self.reading_since = None
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.reading_since = None
 
-        def send_400_response(self, msg: str) -> None:
-            """Answer what is not HTTP in the form of every other refusal, where it has had no answer yet."""
-            cycle: RequestResponseCycle | None = self.cycle
-            answered = cycle is not None and cycle.scope is self.scope and cycle.response_started
-            if not answered or self.reading_since is None:
-                answer = problems.render(InvalidPayload(msg), "contract")
-                head = (
-                    b"content-type: application/json\r\ncontent-length: %d\r\nx-cap-request-id: %b\r\n"
-                    b"connection: close\r\n\r\n" % (len(answer.body), os.urandom(16).hex().encode())
-                )
-                self.transport.write(STATUS_LINE[400] + head + answer.body)
-            self.flow.resume_reading()
-            self.transport.set_protocol(_Refused(self.transport, self.loop))
-            self.connection_lost(ConnectionAbortedError())
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP in the form of every other refusal, where it has had no answer yet."""
+        cycle: RequestResponseCycle | None = self.cycle
+        in_body = self.reading_since is not None and cycle is not None and cycle.scope is self.scope
+        if cycle is not None and not cycle.response_complete and not in_body:
+            cycle.keep_alive = False  # the request before this was whole: it has its answer, then the end
+            self.flow.pause_reading()
+            return
+        if cycle is None or not (in_body and cycle.response_started):
+            self.transport.write(_refusal(msg))
+        self.flow.resume_reading()
+        self.transport.set_protocol(_Refused(self.transport, self.loop))
+        self.connection_lost(ConnectionAbortedError())
 
-        def _count(self, size: int) -> None:
-            self.head_bytes += size
-            if self.head_bytes > header_bytes_max:
-                # The parser turns this into "not HTTP", which is answered above.
-                raise ValueError("the head of the request is too long")
+    def _count(self, size: int) -> None:
+        self.head_bytes += size
+        if self.head_bytes > self.header_bytes_max:
+            # The parser turns this into "not HTTP", which is answered above.
+            raise ValueError("the head of the request is too long")
 
-    return Protocol
+
+def _refusal(message: str) -> bytes:
+    answer = problems.render(InvalidPayload(message), "contract")
+    head = b"content-type: application/json\r\ncontent-length: %d\r\nx-cap-request-id: %b\r\nconnection: close\r\n\r\n"
+    return STATUS_LINE[400] + head % (len(answer.body), os.urandom(16).hex().encode()) + answer.body
 
 
 class _Refused(asyncio.Protocol):
@@ -142,7 +144,7 @@ def make_server(
     config = uvicorn.Config(
         app,
         loop="uvloop" if os.name == "posix" else "asyncio",
-        http=make_protocol(header_bytes_max),
+        http=type("Protocol", (_Protocol,), {"header_bytes_max": header_bytes_max}),
         ws="none",
         lifespan="on",
         log_config=None,
