@@ -23,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from counterfoil.storage import accounts, embedded, migrations
+from tests.sockets import keep_port
 
 T = TypeVar("T")
 RUN_PREFIX = "counterfoil-test-"
@@ -162,6 +163,13 @@ def data_dir(request: pytest.FixtureRequest) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="data-", dir=request.config.stash[RUN]))
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def kept_port() -> Iterator[int]:
+    """A port on which nothing listens by itself; no other test is given it while this one runs."""
+    with keep_port() as kept:
+        yield kept.getsockname()[1]
 
 
 @pytest.fixture

@@ -22,15 +22,16 @@ class Peer:
 
 
 def keep_port() -> socket.socket:
-    """A socket that does not listen: until it is closed its port is given to nobody who does not ask for it."""
+    """A socket that does not listen: until it is closed, nobody who asks for any port is given its one."""
     kept = socket.socket()
     kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     kept.bind(("127.0.0.1", 0))
     return kept
 
 
-def port_of(kept: socket.socket) -> int:
-    return int(kept.getsockname()[1])
+def read_to_end(connection: socket.socket) -> bytes:
+    """What comes until the other side closes."""
+    return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
 def answer(status: int, body: bytes | str, headers: Sequence[str] = (), *, length: int | None = None) -> Answering:

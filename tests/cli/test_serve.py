@@ -20,7 +20,6 @@ import psutil
 import pytest
 
 from counterfoil.application.keys import create_keys
-from tests.sockets import keep_port, port_of
 
 START_SECONDS = 30
 HEAD = (
@@ -69,7 +68,8 @@ class Served:
 
     def assert_nothing_is_left(self) -> None:
         until(lambda: not [each for each in self.seen if each.is_running() and each.status() != "zombie"])
-        assert is_refused(self.port)
+        with socket.create_server(("127.0.0.1", self.port)):
+            pass
 
 
 @contextmanager
@@ -111,15 +111,13 @@ def command(*arguments: str) -> list[str]:
 
 
 @pytest.fixture
-def serve(data_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
+def serve(data_dir: Path, tmp_path: Path, kept_port: int) -> Iterator[Callable[..., Served]]:
     """Start the command with these variables; it is gone after the test."""
     started: list[Served] = []
-    # Given to nobody else when the service has let it go.
-    kept = keep_port()
 
     def start(**changes: str) -> Served:
         errors = tmp_path / "errors"
-        at = {"COUNTERFOIL_DATA_DIR": str(data_dir), "COUNTERFOIL_PORT": str(port_of(kept))}
+        at = {"COUNTERFOIL_DATA_DIR": str(data_dir), "COUNTERFOIL_PORT": str(kept_port)}
         with errors.open("w") as stream:
             process = subprocess.Popen(
                 command("serve"), env=environment(**at, **changes),
@@ -134,7 +132,6 @@ def serve(data_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Served]]:
         return served
 
     yield start
-    kept.close()
     for served in started:
         served.process.terminate()
         served.process.wait(30)

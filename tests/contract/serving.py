@@ -21,7 +21,7 @@ import httpx
 
 from counterfoil.application import keys
 from tests import invariants
-from tests.sockets import keep_port, port_of
+from tests.sockets import keep_port
 
 START_SECONDS = 60
 STOP_SECONDS = 45
@@ -40,7 +40,7 @@ class Serve:
         # Bound all its life: no other test is given the port between an end and the next start.
         kept = keep_port()
         weakref.finalize(self, kept.close)
-        given = {"COUNTERFOIL_PORT": port_of(kept)} | variables
+        given = {"COUNTERFOIL_PORT": kept.getsockname()[1]} | variables
         self.environment = environment_of(folder, database_url, **given)
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""

@@ -33,6 +33,7 @@ from tests.contract.shop import (
     encoded,
     set_at,
 )
+from tests.sockets import read_to_end
 
 MIB = 2**20
 CODES = Path(__file__).parent / "samples" / "error-codes"
@@ -366,9 +367,7 @@ def talk(serve: Serve, raw: bytes) -> tuple[int, dict[str, str], bytes]:
     with socket.create_connection((url.hostname, url.port), timeout=30) as connection:
         connection.sendall(raw)
         connection.shutdown(socket.SHUT_WR)
-        received = b""
-        while chunk := connection.recv(65_536):
-            received += chunk
+        received = read_to_end(connection)
     head, _, body = received.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,7 +18,6 @@ import pytest
 from tests.contract.serving import PROGRAM, Serve, broken_rules, environment_of, fetch
 from tests.contract.shop import Member, Shop
 from tests.executor.hosts import IntouchHost, Recorded, a_host
-from tests.sockets import keep_port
 
 FAST = {"COUNTERFOIL_PACE_PERCENT": 10, "COUNTERFOIL_DECIDE_SECONDS_MAX": 15}
 _org_ids = count(800_000)
@@ -68,13 +66,6 @@ def a_sandbox(journal: Path, port: int = 0) -> Iterator[str]:
 def service(server: Any) -> Iterator[Serve]:
     with a_service(server) as serve:
         yield serve
-
-
-@pytest.fixture
-def kept() -> Iterator[socket.socket]:
-    """A port on which nothing listens, for as long as the test runs."""
-    with keep_port() as found:
-        yield found
 
 
 @pytest.fixture

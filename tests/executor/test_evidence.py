@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -16,7 +15,6 @@ from tests.executor.conftest import a_service, a_shop, attempts_of, settled
 from tests.executor.hosts import IntouchHost, Recorded, _item, a_host
 from tests.executor.test_crashes import an_executor, wait_until
 from tests.executor.test_types import submitted
-from tests.sockets import port_of
 
 OWN = "Basic b3duOnNlY3JldC1vZi1ob3N0"
 PATH = "/counterfoil/v1"
@@ -104,11 +102,11 @@ def test_names_in_a_path_lead_nowhere(make_shop: Callable[..., Shop], host: Into
 
 
 @pytest.mark.slow
-def test_killed_after_sending_and_then_the_host_is_away(server: Any, kept: socket.socket) -> None:
+def test_killed_after_sending_and_then_the_host_is_away(server: Any, kept_port: int) -> None:
     """Nobody has heard the answer, and nobody can ask: that is for people to find out, never "not executed"."""
     settings = {"COUNTERFOIL_EXECUTE": "off", "COUNTERFOIL_DECIDE_SECONDS_MAX": 0, "COUNTERFOIL_LEASE_SECONDS": 2}
     with a_service(server, **settings) as idle, ExitStack() as stack:
-        with a_host(port_of(kept)) as host:
+        with a_host(kept_port) as host:
             host.slow_seconds = 60
             host.plan("slow_after")
             shop = a_shop(idle, stack.enter_context(idle.client()), host, attemptSeconds=120, overallSeconds=3)
@@ -128,14 +126,13 @@ def test_killed_after_sending_and_then_the_host_is_away(server: Any, kept: socke
 
 
 @pytest.mark.slow
-def test_an_executor_of_its_own_tells_its_metrics(server: Any, host: IntouchHost, kept: socket.socket) -> None:
-    port = port_of(kept)
+def test_an_executor_of_its_own_tells_its_metrics(server: Any, host: IntouchHost, kept_port: int) -> None:
     settings = {"COUNTERFOIL_EXECUTE": "off", "COUNTERFOIL_DECIDE_SECONDS_MAX": 0}
     with a_service(server, **settings) as idle, idle.client() as client:
         shop = a_shop(idle, client, host)
-        with an_executor(idle, COUNTERFOIL_EXECUTE_METRICS_PORT=port):
+        with an_executor(idle, COUNTERFOIL_EXECUTE_METRICS_PORT=kept_port):
             request_id = shop.create()["requestId"]
             shop.approve(request_id)
             assert settled(shop, request_id)["state"] == "approved"
-            told = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+            told = httpx.get(f"http://127.0.0.1:{kept_port}/metrics").text
     assert "counterfoil_attempt_seconds_count{" in told

@@ -1,7 +1,6 @@
 """Executing on an external host: a decision answers with the end, and each effect is there exactly once."""
 
 import json
-import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,6 @@ import pytest
 from tests.contract.shop import Shop, code_of, data_of
 from tests.executor.conftest import a_service, a_shop, attempts_of, external, reference_of, settled
 from tests.executor.hosts import IntouchHost
-from tests.sockets import port_of
 
 
 def test_the_decision_answers_with_the_end(make_shop: Callable[..., Shop], host: IntouchHost) -> None:
@@ -152,9 +150,9 @@ def test_a_host_entry_that_changed_after_the_approval_is_not_called(
 
 @pytest.mark.slow
 def test_a_dead_host_is_left_alone_and_its_requests_fail_in_time(
-    make_shop: Callable[..., Shop], kept: socket.socket
+    make_shop: Callable[..., Shop], kept_port: int
 ) -> None:
-    shop = make_shop(baseUrl=f"http://127.0.0.1:{port_of(kept)}", overallSeconds=1.5)
+    shop = make_shop(baseUrl=f"http://127.0.0.1:{kept_port}", overallSeconds=1.5)
     requests = [shop.create()["requestId"] for _ in range(8)]
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(shop.approve, requests))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +15,6 @@ import pytest
 from tests.contract.serving import Serve, command
 from tests.contract.shop import Shop, code_of
 from tests.executor.conftest import a_sandbox, external
-from tests.sockets import port_of
 
 
 def reconcile(serve: Serve, shop: Shop, *arguments: str) -> CompletedProcess[str]:
@@ -34,11 +32,11 @@ def approved(shop: Shop, reference: str, points: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_a_sandbox_is_compared_effect_by_effect(
-    make_shop: Callable[..., Shop], service: Serve, tmp_path: Path, kept: socket.socket
+    make_shop: Callable[..., Shop], service: Serve, tmp_path: Path, kept_port: int
 ) -> None:
     journal = tmp_path / "effects.jsonl"
     shop = make_shop()
-    with a_sandbox(journal, port_of(kept)) as url:
+    with a_sandbox(journal, kept_port) as url:
         entry = external(type("Sandbox", (), {"url": url})())
         shop.change(hosts=[entry])
         for reference, points in (("SAME", "100"), ("GONE", "20.5"), ("MORE", "30")):
@@ -60,11 +58,11 @@ def test_a_sandbox_is_compared_effect_by_effect(
         assert answer.status_code == 200
     # The host lost one redemption, and has another amount in its books for the second.
     effects = [json.loads(line) for line in journal.read_text().splitlines()]
-    left = [each for each in effects if each["reference"] != "GONE"]
-    for each in left:
+    kept = [each for each in effects if each["reference"] != "GONE"]
+    for each in kept:
         each["points"] += 500 * (each["reference"] == "MORE")
-    journal.write_text("".join(json.dumps(each) + "\n" for each in left))
-    with a_sandbox(journal, port_of(kept)) as again:
+    journal.write_text("".join(json.dumps(each) + "\n" for each in kept))
+    with a_sandbox(journal, kept_port) as again:
         told = reconcile(service, shop, "--sandbox", again, "--json")
         assert (told.returncode, told.stderr) == (2, "")
         findings = json.loads(told.stdout)["findings"]

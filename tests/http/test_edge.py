@@ -14,23 +14,28 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from counterfoil.http import app, edge, server
+from counterfoil.http import app, edge
 from counterfoil.http.routing import Answer, Call, Context
 from counterfoil.settings import Settings
 from tests.http.conftest import WORKFLOW, Service, create_body, error_of
+from tests.sockets import read_to_end
 
 CREATE = f"{WORKFLOW}/POINTS-REDEMPTION"
 JSON = {"content-type": "application/json"}
 
 
+def connected(service: Service) -> socket.socket:
+    url = service.client.base_url
+    return socket.create_connection((url.host, url.port or 0), timeout=20)
+
+
 def talk(service: Service, *parts: bytes, pause: float = 0) -> bytes:
     """Send bytes as they are, and read until the service closes the connection."""
-    url = service.client.base_url
-    with socket.create_connection((url.host, url.port or 0), timeout=20) as connection:
+    with connected(service) as connection:
         for part in parts:
             connection.sendall(part)
             time.sleep(pause)
-        return b"".join(iter(lambda: connection.recv(65536), b""))
+        return read_to_end(connection)
 
 
 @pytest.mark.parametrize(
@@ -217,15 +222,13 @@ def test_who_is_still_sending_reads_the_refusal(
     start_service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch, first: bytes
 ) -> None:
     """Closing on unread bytes resets the connection: the client would lose the answer."""
-    for module in (edge, server):
-        monkeypatch.setattr(module, "LINGER_SECONDS", 60)
-    url = start_service(body_bytes_max=2000).client.base_url
-    with socket.create_connection((url.host, url.port or 0), timeout=20) as connection:
+    monkeypatch.setattr(edge, "LINGER_SECONDS", 60)
+    with connected(start_service(body_bytes_max=2000)) as connection:
         connection.sendall(first)
         assert select.select([connection], [], [], 20)[0], "no answer before the rest is sent"
         connection.sendall(b"y" * 400_000)
         connection.shutdown(socket.SHUT_WR)
-        head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
+        head, _, body = read_to_end(connection).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 4")
     assert f"content-length: {len(body)}".encode() in head
     assert b"connection: close" in head
@@ -240,12 +243,11 @@ def test_what_was_whole_is_answered_whatever_follows_it(service: Service) -> Non
 
 
 def test_a_body_that_breaks_after_its_answer_gets_no_second_one(service: Service) -> None:
-    url = service.client.base_url
-    with socket.create_connection((url.host, url.port or 0), timeout=20) as connection:
+    with connected(service) as connection:
         connection.sendall(b"POST /nothing HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
         assert select.select([connection], [], [], 20)[0]
         connection.sendall(b"ZZ\r\n")
-        received = b"".join(iter(lambda: connection.recv(65536), b""))
+        received = read_to_end(connection)
     assert received.startswith(b"HTTP/1.1 404 ")
     assert received.count(b"HTTP/1.1 ") == 1
 
@@ -257,10 +259,8 @@ def test_but_not_for_ever(service: Service, monkeypatch: pytest.MonkeyPatch, fir
             connection.sendall(b"y" * 100)
             time.sleep(0.01)
 
-    for module in (edge, server):
-        monkeypatch.setattr(module, "LINGER_SECONDS", 0.1)
-    url = service.client.base_url
-    with socket.create_connection((url.host, url.port or 0), timeout=20) as connection:
+    monkeypatch.setattr(edge, "LINGER_SECONDS", 0.1)
+    with connected(service) as connection:
         connection.sendall(first)
         with pytest.raises(OSError, match=r"reset|pipe"):
             send_for_ever()

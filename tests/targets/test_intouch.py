@@ -28,7 +28,7 @@ from counterfoil.domain.attempts import Failure, OutboundCall, Reply, Verdict, j
 from counterfoil.domain.look_ups import Absent, Found, NoVerdict
 from counterfoil.domain.organisations import Host
 from counterfoil.targets.intouch import Session, look_up, open_session, send
-from tests.sockets import Answering, answer, in_turn, keep_port, port_of, raw, serving
+from tests.sockets import Answering, answer, in_turn, raw, serving
 
 ENTRY = Host("points", "https", "points.example.com", 443, "external", plain_http=True, private=True)
 REDEEM = "POINTS-REDEMPTION"
@@ -228,9 +228,8 @@ async def test_a_slow_drip_ends_at_the_deadline(session: Session) -> None:
     assert time.monotonic() - began < 5
 
 
-async def test_a_refused_connection_sent_nothing(session: Session) -> None:
-    with keep_port() as kept:
-        answered = await send(session, make_call(port_of(kept)))
+async def test_a_refused_connection_sent_nothing(session: Session, kept_port: int) -> None:
+    answered = await send(session, make_call(kept_port))
     assert isinstance(answered, Failure)
     assert (answered.sent, answered.kind) == (False, "connect")
     assert judge("GOODWILL-POINTS", answered, repeated=False).verdict is Verdict.RETRY
@@ -371,10 +370,10 @@ async def test_a_redirect_is_not_followed(session: Session) -> None:
 
 
 async def test_cookies_and_the_environment_have_no_say(
-    session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept_port: int
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:1")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{kept_port}")
     netrc = tmp_path / "netrc"
     netrc.write_text("default login thief password thief\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -661,6 +660,5 @@ async def test_a_status_is_read(session: Session, body: str, told: type) -> None
 
 
 @pytest.mark.parametrize("kind", ["GOODWILL-POINTS", "EARN-BADGE", "ISSUE-BADGE", "RETRO-TRANSACTION"])
-async def test_other_types_have_no_look_up(session: Session, kind: str) -> None:
-    with keep_port() as kept:
-        assert isinstance(await look_up(session, make_call(port_of(kept), kind)), NoVerdict)
+async def test_other_types_have_no_look_up(session: Session, kept_port: int, kind: str) -> None:
+    assert isinstance(await look_up(session, make_call(kept_port, kind)), NoVerdict)

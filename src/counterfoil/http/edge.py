@@ -9,6 +9,7 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
 
@@ -191,12 +192,10 @@ def _announces_body(scope: Scope) -> bool:
 
 
 async def _drop_rest(receive: Receive) -> None:
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
             while (await receive()).get("more_body", False):
                 pass
-    except TimeoutError:
-        pass
 
 
 async def _send(answer: Answer, correlation_id: str, send: Send, *, more: bool) -> None:

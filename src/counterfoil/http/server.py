@@ -21,8 +21,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from counterfoil.domain.refusals import InvalidPayload
-from counterfoil.http import problems
-from counterfoil.http.edge import LINGER_SECONDS
+from counterfoil.http import edge, problems
 
 _TICKS_PER_SECOND = 10
 
@@ -86,7 +85,7 @@ class _Refused(asyncio.Protocol):
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         transport.write_eof()
-        self._end = loop.call_later(LINGER_SECONDS, transport.abort)
+        self._end = loop.call_later(edge.LINGER_SECONDS, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """The client has gone, or its time is over."""
